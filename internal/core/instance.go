@@ -1,0 +1,104 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// InstanceSpec is what a driver needs to start an instance.
+type InstanceSpec struct {
+	ID       InstanceID
+	App      string
+	Function string
+	Version  int
+	// Digest is that of the image's manifest.
+	Digest   string
+	Command  []string // in place of the image's entrypoint and cmd
+	Argument *string  // in place of the image's cmd
+	Env      []string // K=V, after the image's own
+	Memory   Bytes
+	CPU      CPU
+	Pids     int
+	Files    int
+	Tmp      Bytes
+	Network  Network
+	// Detached makes the instance outlive the server: its output goes to
+	// files of the driver, and its exit is kept until it is asked for.
+	Detached bool
+}
+
+// InstanceState is what an instance is doing.
+type InstanceState string
+
+// The states of an instance.
+const (
+	InstanceStarting InstanceState = "starting"
+	InstanceBusy     InstanceState = "busy"
+	InstanceHot      InstanceState = "hot"
+	InstanceFrozen   InstanceState = "frozen"
+	InstanceStopping InstanceState = "stopping"
+)
+
+// Instance is a live container that serves a version.
+type Instance struct {
+	ID        InstanceID
+	App       string
+	Function  string
+	Version   int
+	Driver    string
+	State     InstanceState
+	Memory    Bytes
+	Served    int64
+	StartedAt time.Time
+	UsedAt    time.Time
+	Start     StartPhases
+}
+
+// StartPhases tells what the time of a start went to.
+type StartPhases struct {
+	Image   time.Duration // layers looked up or fetched
+	Sandbox time.Duration // namespaces, mounts, limits, network
+	Boot    time.Duration // from exec to the first listening
+}
+
+// Total gives the sum of the phases.
+func (p StartPhases) Total() time.Duration { return p.Image + p.Sandbox + p.Boot }
+
+// Usage is what a process group has used.
+type Usage struct {
+	CPU        time.Duration
+	PeakMemory Bytes
+}
+
+// Exit tells how an instance ended.
+type Exit struct {
+	// Code is the exit code of the process, or 128 plus the signal.
+	Code int
+	// Signal is the signal that ended the process, 0 for none.
+	Signal int
+	// OOM is set when the kernel ended a process of the instance because the
+	// memory limit was reached.
+	OOM bool
+	// Lost is set when how it ended could not be learned.
+	Lost  bool
+	Usage Usage
+	At    time.Time
+}
+
+// String says in words how the process ended.
+func (e Exit) String() string {
+	switch {
+	case e.OOM:
+		return "it was killed because it reached its memory limit"
+	case e.Lost:
+		return "it ended and left no exit code"
+	case e.Signal != 0:
+		return fmt.Sprintf("it was killed by signal %d", e.Signal)
+	}
+	return fmt.Sprintf("it exited with code %d", e.Code)
+}
+
+// ErrGone is the error of a driver that is asked about an instance it does
+// not have (any more).
+var ErrGone = errors.New("no such instance")

@@ -1,0 +1,65 @@
+package core
+
+import "time"
+
+// Version is an immutable snapshot of a function, its image pinned by digest.
+type Version struct {
+	FunctionID FunctionID
+	Number     int // 1, 2, 3 per function
+	Spec       Spec
+	// Digest is that of the image's manifest, "sha256:...".
+	Digest    string
+	CreatedAt time.Time
+	CreatedBy string
+}
+
+// Definition is all that a call needs to know: a function, its app and one
+// of its versions.
+type Definition struct {
+	App      App
+	Function Function
+	Version  Version
+}
+
+// Change is a function as a change left it. A deleted one has Deleted set
+// and only its ids and names filled in.
+type Change struct {
+	Revision   int64
+	Deleted    bool
+	Definition Definition
+}
+
+// NewVersion asks for a new version of a function; app and function are made
+// when they are not there.
+type NewVersion struct {
+	App, Function string
+	Description   string
+	Annotations   Annotations
+	Spec          Spec
+	Digest        string
+	By            string
+	// AppID and FunctionID are the ids that app and function get if they are
+	// made.
+	AppID      AppID
+	FunctionID FunctionID
+	At         time.Time
+	// IfMatch is the entity tag the function must have; "" for any, "*" for
+	// any that exists.
+	IfMatch string
+	// Create refuses a function that exists already.
+	Create bool
+}
+
+// Validate checks names, annotations and spec.
+func (n NewVersion) Validate() error {
+	if err := ValidateName("app", n.App); err != nil {
+		return err
+	}
+	if err := ValidateName("function", n.Function); err != nil {
+		return err
+	}
+	if err := n.Annotations.Validate(); err != nil {
+		return err
+	}
+	return n.Spec.Validate()
+}
