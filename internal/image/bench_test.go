@@ -1,0 +1,119 @@
+package image_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/dayfly-io/dayfly/internal/image"
+	filesystem "github.com/dayfly-io/dayfly/internal/image/layer"
+)
+
+// mixed is a layer like that of a language runtime: about 250 MB in 14,000
+// files, most of them small, half as large when compressed.
+func mixed(b *testing.B) []byte {
+	b.Helper()
+	r := rand.New(rand.NewPCG(1, 2))
+	words := make([]byte, 1<<20)
+	for i := range words {
+		words[i] = "etaoin shrdlu\n(){}"[r.IntN(18)]
+	}
+	for i := 0; i < len(words); i += 64 { // repeats, as text and code have
+		copy(words[i:], words[:r.IntN(40)])
+	}
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for i := 0; out.Len() < 250_000_000; i++ {
+		size := r.IntN(8 << 10)
+		switch {
+		case i%1000 == 0:
+			size = 8<<20 + r.IntN(4<<20)
+		case i%20 == 0:
+			size = r.IntN(200 << 10)
+		}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/lib/d%d/f%d", i/40, i), Mode: 0o644, Size: int64(size)}
+		if i%40 == 0 {
+			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: fmt.Sprintf("usr/lib/d%d/", i/40), Mode: 0o755}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := w.WriteHeader(h); err != nil {
+			b.Fatal(err)
+		}
+		for left := size; left > 0; {
+			from := r.IntN(len(words) - 1)
+			n, err := w.Write(words[from:min(len(words), from+left)])
+			if err != nil {
+				b.Fatal(err)
+			}
+			left -= n
+		}
+	}
+	if err := w.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// BenchmarkUnpack writes files only: no digest, no compression, no sync.
+func BenchmarkUnpack(b *testing.B) {
+	data := mixed(b)
+	b.SetBytes(int64(len(data)))
+	parent := b.TempDir()
+	for i := 0; b.Loop(); i++ {
+		dir := filepath.Join(parent, fmt.Sprint(i)) // never one that was emptied: ext4 is slow there
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := filesystem.Unpack(b.Context(), dir, bytes.NewReader(data), filesystem.Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLoad is all of a load: spool, verify, unpack, sync.
+func BenchmarkLoad(b *testing.B) {
+	data := mixed(b)
+	plain := layer{blob: data, media: ociLayer, plain: data}
+	for name, l := range map[string]layer{
+		"plain": plain,
+		"gzip":  {gzipped(b, data), ociLayer + "+gzip", data},
+		"zstd":  {zstded(b, data), ociLayer + "+zstd", data},
+	} {
+		tar := simple(b, "bench", l)
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			parent := b.TempDir()
+			for i := 0; b.Loop(); i++ {
+				s, err := image.Open(filepath.Join(parent, fmt.Sprint(i)), image.Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := s.Load(b.Context(), bytes.NewReader(tar)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(len(data))/float64(len(l.blob)), "ratio")
+		})
+	}
+}
+
+// BenchmarkRootfs is what each cold start asks for.
+func BenchmarkRootfs(b *testing.B) {
+	s, _ := open(b, image.Options{})
+	got := load(b, s, simple(b, "bench", plainLayer(b, entry{name: "f"})))[0]
+	for b.Loop() {
+		r, err := s.Acquire(b.Context(), got.Digest)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.User(r, "65534"); err != nil {
+			b.Fatal(err)
+		}
+		s.Release(r.Digest)
+	}
+}

@@ -1,0 +1,14 @@
+package image
+
+// SetRatioFrom makes the bound of the compression ratio hold from n bytes on,
+// so that a test needs no large bomb.
+func SetRatioFrom(s *Store, n int64) { s.ratioFrom = n }
+
+// WaitSwept waits until leftovers are removed.
+func WaitSwept(s *Store) { s.sweeps.Wait() }
+
+// Lock takes the right to change what is on disk, as a load does.
+func Lock(s *Store) (unlock func()) {
+	s.writing <- struct{}{}
+	return s.unlock
+}

@@ -1,0 +1,270 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/image/layer"
+)
+
+// unpackers is how many layers are unpacked at a time.
+const unpackers = 2
+
+// Load reads a tar of one or more images, as docker save or an OCI layout,
+// plain or compressed with gzip or zstd, and keeps them with their names; a
+// name that another image had moves. All of them are kept, or none: errors
+// are core.KindInvalid with what is wrong in the tar (code image_unsupported
+// for what is right but cannot run here), core.KindTooLarge, or
+// core.KindUnavailable with the code disk_full.
+func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, err error) {
+	work, err := os.MkdirTemp(s.path(tmpDir), "load-")
+	if err != nil {
+		return nil, fmt.Errorf("loading an image: %w", diskError(err))
+	}
+	defer func() {
+		if removeErr := os.RemoveAll(work); removeErr != nil {
+			s.opts.Logger.Warn("leftover of a load cannot be removed", "path", work, "error", removeErr)
+		}
+	}()
+	spooled, err := spoolTar(ctx, tar, work, s.newRoom())
+	if err != nil {
+		return nil, err
+	}
+	candidates, err := spooled.images()
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]map[string]string, len(candidates))
+	for i, c := range candidates {
+		if keys[i], err = nameKeys(c.names); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.lock(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unlock()
+	fresh, err := s.unpack(ctx, candidates, work)
+	if err != nil {
+		return nil, err
+	}
+	// The tar first, so that it is dropped from memory and never written.
+	if err := spooled.remove(); err != nil {
+		return nil, err
+	}
+	if len(fresh) > 0 {
+		if err := syncfs(work); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.commit(candidates, keys, fresh, work); err != nil {
+		return nil, fmt.Errorf("keeping an image: %w", err)
+	}
+	return s.loaded(candidates)
+}
+
+// nameKeys gives the names in full, each with the first of the forms it was
+// given in.
+func nameKeys(names []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, n := range names {
+		if n == "<none>:<none>" {
+			continue // docker's way to say that there is none
+		}
+		_, key, err := parseRef(n)
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := out[key]; !ok && key != "" {
+			out[key] = n
+		}
+	}
+	return out, nil
+}
+
+// unpack unpacks the layers that are not there yet into work and gives what
+// is known of them, by diff ID.
+func (s *Store) unpack(ctx context.Context, candidates []*candidate, work string) (map[string]*layerRecord, error) {
+	fresh := map[string]*layerRecord{}
+	room := s.newRoom()
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(unpackers)
+	for _, c := range candidates {
+		for i, l := range c.record.Layers {
+			if _, ok := s.knownLayer(l.DiffID); ok || fresh[l.DiffID] != nil {
+				continue
+			}
+			record := &layerRecord{DiffID: l.DiffID}
+			fresh[l.DiffID] = record
+			group.Go(func() error {
+				stats, err := s.unpackLayer(groupCtx, c.blobs[i], l.DiffID, filepath.Join(work, hexOf(l.DiffID)), room)
+				record.Size, record.Entries = stats.Bytes, stats.Entries
+				return inLayer(err, i+1, len(c.record.Layers), l.DiffID)
+			})
+		}
+	}
+	return fresh, group.Wait()
+}
+
+func (s *Store) knownLayer(diffID string) (layerRecord, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	l, ok := s.layers[diffID]
+	return l, ok
+}
+
+// inLayer says of a refusal in which layer it is.
+func inLayer(err error, n, of int, diffID string) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*core.Error](err); ok {
+		named := *e
+		named.Message = fmt.Sprintf("layer %d of %d (%s): %s", n, of, diffID, e.Message)
+		return &named
+	}
+	return fmt.Errorf("unpacking layer %d of %d (%s): %w", n, of, diffID, err)
+}
+
+// unpackLayer unpacks a blob into the new directory dir and verifies its diff
+// ID.
+func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, room *room) (layer.Stats, error) {
+	f, err := os.Open(b.file)
+	if err != nil {
+		return layer.Stats{}, err
+	}
+	defer f.Close()
+	in := &counted{Reader: f}
+	plain, err := decompress(in)
+	if err != nil {
+		return layer.Stats{}, err
+	}
+	defer plain.Close()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return layer.Stats{}, diskError(err)
+	}
+	stream := readAhead(plain, func(total int64) error { return s.checkSize(in.n, total) })
+	defer stream.Close()
+	stats, err := layer.Unpack(ctx, dir, stream, layer.Options{
+		MaxBytes: int64(s.opts.MaxLayer), MaxEntries: s.opts.MaxEntries, Room: room.take,
+	})
+	if err != nil {
+		return layer.Stats{}, err
+	}
+	// What follows the end of the tar counts to the digest.
+	if _, err := io.Copy(io.Discard, readerOnly{ctx, stream}); err != nil {
+		return layer.Stats{}, err
+	}
+	if got := stream.digest(); got != diffID {
+		return layer.Stats{}, core.Invalid("the layer is not the one its config names: expected %s, found %s", diffID, got)
+	}
+	return stats, nil
+}
+
+// readerOnly reads until its context ends.
+type readerOnly struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r readerOnly) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}
+
+// ratioFrom is the size in bytes from which on the compression ratio is
+// bounded: short streams of zeros are honest.
+const ratioFrom = 256 << 20
+
+// checkSize holds a layer's stream within the bounds.
+func (s *Store) checkSize(compressed, total int64) error {
+	if total > int64(s.opts.MaxLayer) {
+		return core.Errorf(core.KindTooLarge, core.CodeTooLarge, "the layer is larger than %s unpacked, the most a layer may be", s.opts.MaxLayer)
+	}
+	if total > s.ratioFrom && total/int64(s.opts.MaxRatio) > compressed {
+		return core.Errorf(core.KindTooLarge, core.CodeTooLarge,
+			"the layer is more than %d times larger unpacked than compressed, as only a decompression bomb is", s.opts.MaxRatio)
+	}
+	return nil
+}
+
+// commit puts layers, images and names in place, in this order, so that after
+// a crash nothing leads nowhere.
+func (s *Store) commit(candidates []*candidate, keys []map[string]string, fresh map[string]*layerRecord, work string) error {
+	for diffID := range fresh {
+		if err := s.placeLayer(filepath.Join(work, hexOf(diffID)), s.layerDir(diffID)); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(s.path(layersDir)); err != nil {
+		return err
+	}
+	for _, c := range candidates {
+		c.record.LoadedAt = s.opts.Now().UTC()
+		for i, l := range c.record.Layers {
+			if known, ok := s.knownLayer(l.DiffID); ok {
+				c.record.Layers[i] = known
+			} else {
+				c.record.Layers[i] = *fresh[l.DiffID]
+			}
+		}
+		h, err := s.newHeld(c.record)
+		if err != nil {
+			return err
+		}
+		if err := s.writeJSON(s.imageFile(c.record.Digest), c.record); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.keep(h)
+		s.mu.Unlock()
+	}
+	for i, c := range candidates {
+		for key, shown := range keys[i] {
+			if err := s.writeJSON(s.nameFile(key), nameRecord{Name: shown, Digest: c.record.Digest}); err != nil {
+				return err
+			}
+		}
+		s.mu.Lock()
+		s.setNames(c.record.Digest, keys[i])
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// placeLayer renames an unpacked layer to its place. What is there already is
+// of an image whose metadata was lost, and goes.
+func (s *Store) placeLayer(from, to string) error {
+	if _, err := os.Lstat(to); err == nil {
+		trash, err := s.discard(to)
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(trash) // else the next Open does
+	}
+	if err := os.Rename(from, to); err != nil {
+		return diskError(err)
+	}
+	return nil
+}
+
+func (s *Store) loaded(candidates []*candidate) ([]core.Image, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []core.Image
+	for _, c := range candidates {
+		if h, ok := s.images[c.record.Digest]; ok {
+			out = append(out, h.image())
+		}
+	}
+	return out, nil
+}
