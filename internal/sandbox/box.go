@@ -1,0 +1,221 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/sandbox/network"
+)
+
+// Each sandbox has a range of user and group ids of its own, above those that
+// systemd gives to containers (0x00080000-0x6fffffff, systemd's
+// UIDS-GIDS.md) and below 2^31, which some programs take for negative.
+const (
+	firstUID  = 0x70000000
+	uidsOfBox = 0x10000
+	maxBoxes  = (1<<31 - firstUID) / uidsOfBox
+)
+
+// prepareTimeout bounds the making of a box, startTimeout the rest of a start.
+const (
+	prepareTimeout = 10 * time.Second
+	startTimeout   = 10 * time.Second
+)
+
+// box is a sandbox without a function in it yet: namespaces, cgroup, network
+// and all mounts that no image decides, with init waiting for word.
+type box struct {
+	d      *Driver
+	slot   int
+	mode   core.Network
+	pid    int
+	pidfd  int
+	ctl    channel
+	group  *group
+	netns  *os.File
+	userns *os.File // nil without user namespaces
+	link   network.Link
+}
+
+// slots hands out the numbers that give a box its ids, address and cgroup.
+type slots struct {
+	mu   sync.Mutex
+	used map[int]bool
+	next int
+}
+
+func (s *slots) take() (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range maxBoxes {
+		n := s.next
+		s.next = (s.next + 1) % maxBoxes
+		if !s.used[n] {
+			s.used[n] = true
+			return n, nil
+		}
+	}
+	return 0, core.Unavailable(core.CodeUnavailable, nil, "this node runs %d sandboxes, and there is no room for more", maxBoxes)
+}
+
+// hold takes a certain slot, for a sandbox that outlived a server.
+func (s *slots) hold(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used[n] = true
+}
+
+func (s *slots) free(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.used, n)
+}
+
+func groupName(slot int) string { return "s" + strconv.Itoa(slot) }
+
+// prepare makes a box. What init does and what is done from outside (the
+// network) goes on at the same time.
+func (d *Driver) prepare(ctx context.Context, mode core.Network) (*box, error) {
+	slot, err := d.slots.take()
+	if err != nil {
+		return nil, err
+	}
+	b := &box{d: d, slot: slot, mode: mode, pidfd: -1}
+	if err := b.build(ctx); err != nil {
+		b.destroy()
+		return nil, fmt.Errorf("prepare a sandbox: %w", err)
+	}
+	return b, nil
+}
+
+func (b *box) build(ctx context.Context) error {
+	var err error
+	if b.group, err = b.d.cgroups.make(groupName(b.slot)); err != nil {
+		return err
+	}
+	if err := b.spawn(); err != nil {
+		return err
+	}
+	if err := b.group.join(b.pid); err != nil {
+		return err
+	}
+	if err := b.group.limit(defaultLimits); err != nil {
+		return err
+	}
+	if err := b.ctl.request(kindPrepare, 0); err != nil {
+		return err
+	}
+	if err := b.connect(ctx); err != nil {
+		return err
+	}
+	r, err := b.ctl.await(time.Now().Add(prepareTimeout))
+	if err == nil && r.Kind != kindReady {
+		err = fmt.Errorf("init said %q and not that it is ready", rune(r.Kind))
+	}
+	return err
+}
+
+func (b *box) spawn() error {
+	ctl, theirs, err := newChannel()
+	if err != nil {
+		return err
+	}
+	b.ctl = ctl
+	defer func() { _ = theirs.Close() }()
+	dir, err := b.group.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	var flags uint32
+	if b.d.userns {
+		flags |= spawnUserns
+	}
+	b.pid, b.pidfd, err = b.d.spawner.spawn(theirs, dir, flags)
+	if err != nil {
+		b.pid = 0
+		return err
+	}
+	proc := "/proc/" + strconv.Itoa(b.pid)
+	if b.d.userns {
+		ids := fmt.Sprintf("0 %d %d\n", b.firstUID(), uidsOfBox)
+		if err := errors.Join(put(proc+"/uid_map", ids), put(proc+"/gid_map", ids)); err != nil {
+			return err
+		}
+		if b.userns, err = os.Open(proc + "/ns/user"); err != nil {
+			return fmt.Errorf("open the user namespace: %w", err)
+		}
+	}
+	if b.netns, err = os.Open(proc + "/ns/net"); err != nil {
+		return fmt.Errorf("open the network namespace: %w", err)
+	}
+	return nil
+}
+
+func (b *box) firstUID() int { return firstUID + b.slot*uidsOfBox }
+
+func (b *box) connect(ctx context.Context) error {
+	if b.mode == core.NetworkNone {
+		if err := network.Loopback(int(b.netns.Fd())); err != nil {
+			return fmt.Errorf("bring the loopback interface up: %w", err)
+		}
+		return nil
+	}
+	var err error
+	b.link, err = b.d.network.Attach(ctx, int(b.netns.Fd()), b.slot)
+	return err
+}
+
+// destroy ends what is in the box and removes it. It returns when nothing of
+// it is left but its network link, which goes a moment later by itself.
+func (b *box) destroy() {
+	if b.pid > 0 {
+		if err := b.group.kill(); err != nil {
+			_ = unix.PidfdSendSignal(b.pidfd, unix.SIGKILL, nil, 0)
+		}
+		b.reap()
+	}
+	b.release()
+}
+
+// reap waits until init, and with it every process of the sandbox, has ended.
+func (b *box) reap() {
+	for {
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PIDFD, b.pidfd, &info, unix.WEXITED, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// release frees what the box held; its processes have ended.
+func (b *box) release() {
+	if b.ctl.conn != nil {
+		b.ctl.close()
+	}
+	if b.pidfd >= 0 {
+		_ = unix.Close(b.pidfd)
+	}
+	if b.netns != nil {
+		_ = b.netns.Close()
+	}
+	if b.userns != nil {
+		_ = b.userns.Close()
+	}
+	if b.group != nil {
+		b.group.remove()
+	}
+	if b.link.Address.IsValid() {
+		b.d.network.Detach(b.slot)
+	}
+	b.d.slots.free(b.slot)
+}

@@ -1,0 +1,390 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// cgroupParent is the directory, in each hierarchy, below which each server
+// has one and each of its sandboxes one in that.
+const cgroupParent = "dayfly"
+
+// cgroups makes the control groups of sandboxes. Freezing, killing and
+// counting processor time go through the unified hierarchy wherever one is
+// mounted; limits through it or through those of version 1, as the machine
+// has its controllers.
+type cgroups struct {
+	unified string            // directory of ours in the cgroup2 mount
+	legacy  map[string]string // version 1 controller to directory of ours
+}
+
+var controllers = []string{"memory", "cpu", "pids"}
+
+// openCgroups finds where the machine has its controllers and makes our
+// directory, called name, in each.
+func openCgroups(name string) (*cgroups, error) {
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("find the cgroup mounts: %w", err)
+	}
+	unified, legacy := cgroupMounts(mountinfo)
+	if unified == "" {
+		return nil, core.Unavailable(core.ReasonStartFailed, nil,
+			"no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or boot with systemd")
+	}
+	c := &cgroups{unified: filepath.Join(unified, cgroupParent, name), legacy: map[string]string{}}
+	have, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
+	if err != nil {
+		return nil, fmt.Errorf("read the cgroup controllers: %w", err)
+	}
+	onUnified := strings.Fields(string(have))
+	var missing []string
+	for _, ctl := range controllers {
+		switch {
+		case slices.Contains(onUnified, ctl):
+		case legacy[ctl] != "":
+			c.legacy[ctl] = filepath.Join(legacy[ctl], cgroupParent, name)
+		default:
+			missing = append(missing, ctl)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, core.Unavailable(core.ReasonStartFailed, nil,
+			"the kernel offers no cgroup controller for %s; enable them (cgroup_enable=memory on the kernel's command line, or mount the version 1 hierarchies)",
+			strings.Join(missing, " and "))
+	}
+	if err := c.makeParents(unified, onUnified); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *cgroups) makeParents(unified string, have []string) error {
+	for _, dir := range c.dirs() {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make a cgroup (this needs root, or a delegated cgroup): %w", err)
+		}
+	}
+	var enable []string
+	for _, ctl := range controllers {
+		if slices.Contains(have, ctl) {
+			enable = append(enable, "+"+ctl)
+		}
+	}
+	if len(enable) == 0 {
+		return nil
+	}
+	for _, dir := range []string{unified, filepath.Dir(c.unified), c.unified} {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(strings.Join(enable, " ")), 0); err != nil {
+			return fmt.Errorf("hand controllers down from %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// cgroupMounts finds the first cgroup2 mount and the version 1 mounts by
+// controller (proc(5), "mountinfo").
+func cgroupMounts(mountinfo []byte) (unified string, legacy map[string]string) {
+	legacy = map[string]string{}
+	for sc := bufio.NewScanner(bytes.NewReader(mountinfo)); sc.Scan(); {
+		left, right, ok := strings.Cut(sc.Text(), " - ")
+		l, r := strings.Fields(left), strings.Fields(right)
+		if !ok || len(l) < 5 || len(r) < 3 {
+			continue
+		}
+		switch r[0] {
+		case "cgroup2":
+			if unified == "" {
+				unified = l[4]
+			}
+		case "cgroup":
+			for _, o := range strings.Split(r[2], ",") {
+				if slices.Contains(controllers, o) && legacy[o] == "" {
+					legacy[o] = l[4]
+				}
+			}
+		}
+	}
+	return unified, legacy
+}
+
+func (c *cgroups) dirs() []string {
+	dirs := []string{c.unified}
+	for _, ctl := range controllers {
+		if d := c.legacy[ctl]; d != "" && !slices.Contains(dirs, d) {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs
+}
+
+// dir gives where a controller's files of a group are, and whether they are
+// those of version 2.
+func (c *cgroups) dir(ctl, group string) (path string, v2 bool) {
+	if d, ok := c.legacy[ctl]; ok {
+		return filepath.Join(d, group), false
+	}
+	return filepath.Join(c.unified, group), true
+}
+
+// group is the cgroup of one sandbox.
+type group struct {
+	c      *cgroups
+	name   string
+	limits limits // as they are set
+}
+
+type limits struct {
+	memory core.Bytes
+	cpu    core.CPU
+	pids   int
+}
+
+// defaultLimits are set ahead of time, since most sandboxes want them.
+var defaultLimits = limits{core.DefaultMemory, core.DefaultCPU, core.DefaultLimits.Pids}
+
+func (c *cgroups) make(name string) (*group, error) {
+	g := &group{c: c, name: name}
+	for _, dir := range c.dirs() {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			g.remove()
+			return nil, fmt.Errorf("make a cgroup: %w", err)
+		}
+	}
+	return g, nil
+}
+
+// open gives the unified directory, for cloning into it.
+func (g *group) open() (*os.File, error) {
+	f, err := os.OpenFile(g.unified(""), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a cgroup: %w", err)
+	}
+	return f, nil
+}
+
+func (g *group) unified(file string) string { return filepath.Join(g.c.unified, g.name, file) }
+
+// join puts a process into the version 1 groups; into the unified one it was
+// cloned.
+func (g *group) join(pid int) error {
+	done := ""
+	for _, ctl := range controllers {
+		dir, v2 := g.c.dir(ctl, g.name)
+		if v2 || dir == done {
+			continue
+		}
+		done = dir
+		if err := put(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const cpuPeriod = 100_000 // microseconds, the kernel's default
+
+// limit sets what differs from what is set.
+func (g *group) limit(l limits) error {
+	if l.memory != g.limits.memory {
+		if err := g.limitMemory(l.memory); err != nil {
+			return err
+		}
+	}
+	if l.cpu != g.limits.cpu {
+		quota := strconv.FormatInt(max(int64(l.cpu)*cpuPeriod/1000, 1000), 10)
+		dir, v2 := g.c.dir("cpu", g.name)
+		file := filepath.Join(dir, "cpu.cfs_quota_us")
+		if v2 {
+			file, quota = filepath.Join(dir, "cpu.max"), quota+" "+strconv.Itoa(cpuPeriod)
+		}
+		if err := put(file, quota); err != nil {
+			return err
+		}
+	}
+	if l.pids != g.limits.pids {
+		// init is one of the group's processes and not one of the function's.
+		dir, _ := g.c.dir("pids", g.name)
+		if err := put(filepath.Join(dir, "pids.max"), strconv.Itoa(l.pids+1)); err != nil {
+			return err
+		}
+	}
+	g.limits = l
+	return nil
+}
+
+func (g *group) limitMemory(m core.Bytes) error {
+	dir, v2 := g.c.dir("memory", g.name)
+	value := strconv.FormatInt(int64(m), 10)
+	swap := filepath.Join(dir, "memory.memsw.limit_in_bytes")
+	if v2 {
+		if err := put(filepath.Join(dir, "memory.swap.max"), "0"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// The whole group is ended when its limit is reached: half a function
+		// is worse than none, and the reason is plain.
+		if err := put(filepath.Join(dir, "memory.oom.group"), "1"); err != nil {
+			return err
+		}
+		return put(filepath.Join(dir, "memory.max"), value)
+	}
+	// With swap counted, the sum may not be under the memory alone: which of
+	// the two is set first depends on the way it goes.
+	set := func() error { return put(filepath.Join(dir, "memory.limit_in_bytes"), value) }
+	setSwap := func() error {
+		if err := put(swap, value); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if m < g.limits.memory || g.limits.memory == 0 {
+		return errors.Join(set(), setSwap())
+	}
+	return errors.Join(setSwap(), set())
+}
+
+// usage reads what the group has used so far.
+func (g *group) usage() core.Usage {
+	var u core.Usage
+	if b, err := os.ReadFile(g.unified("cpu.stat")); err == nil {
+		u.CPU = time.Duration(field(b, "usage_usec")) * time.Microsecond
+	}
+	dir, v2 := g.c.dir("memory", g.name)
+	peak := "memory.max_usage_in_bytes"
+	if v2 {
+		peak = "memory.peak"
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, peak)); err == nil {
+		n, _ := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		u.PeakMemory = core.Bytes(n)
+	}
+	return u
+}
+
+// oom reports whether the kernel killed a process of the group for memory.
+func (g *group) oom() bool {
+	dir, v2 := g.c.dir("memory", g.name)
+	file := "memory.oom_control"
+	if v2 {
+		file = "memory.events"
+	}
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	return err == nil && field(b, "oom_kill") > 0
+}
+
+// field finds the number behind a name in a file of "name number" lines.
+func field(text []byte, name string) int64 {
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, name+" "); ok {
+			n, _ := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// kill ends every process of the group, frozen or not (cgroup v2,
+// "cgroup.kill").
+func (g *group) kill() error { return put(g.unified("cgroup.kill"), "1") }
+
+// freeze stops or lets go of every process of the group, and returns when
+// they have. It reads the file again and again: the kernel's notification
+// comes up to 10 ms late (CGROUP_FILE_NOTIFY_MIN_INTV).
+func (g *group) freeze(on bool) error {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	if err := put(g.unified("cgroup.freeze"), value); err != nil {
+		return err
+	}
+	if !on {
+		return nil
+	}
+	for wait, began := time.Duration(0), time.Now(); ; {
+		b, err := os.ReadFile(g.unified("cgroup.events"))
+		if err != nil {
+			return fmt.Errorf("freeze a cgroup: %w", err)
+		}
+		if field(b, "frozen") == 1 {
+			return nil
+		}
+		if time.Since(began) > time.Second {
+			return errors.New("freeze a cgroup: it is not frozen after 1s")
+		}
+		if wait = wait*2 + 5*time.Microsecond; wait > 20*time.Microsecond {
+			time.Sleep(min(wait, time.Millisecond))
+		}
+	}
+}
+
+// remove removes the group, whose processes have ended. The kernel may say it
+// is busy for a moment after the last one.
+func (g *group) remove() {
+	for _, dir := range g.c.dirs() {
+		removeCgroup(filepath.Join(dir, g.name))
+	}
+}
+
+func removeCgroup(dir string) {
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		err := unix.Rmdir(dir)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
+// sweep ends and removes the groups for which keep is false, which a server
+// that was killed has left.
+func (c *cgroups) sweep(keep func(name string) bool) {
+	for _, parent := range c.dirs() {
+		entries, err := os.ReadDir(parent)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if !e.IsDir() || keep(e.Name()) {
+				continue
+			}
+			g := &group{c: c, name: e.Name()}
+			_ = g.kill() // it may be gone in the unified hierarchy already
+			removeCgroup(filepath.Join(parent, e.Name()))
+		}
+	}
+}
+
+// close removes our own directories, which are empty.
+func (c *cgroups) close() {
+	for _, dir := range c.dirs() {
+		removeCgroup(dir)
+		_ = unix.Rmdir(filepath.Dir(dir)) // another server may have its own in it
+	}
+}
+
+// put writes a value to a file of the kernel's in one write.
+func put(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return fmt.Errorf("write %q to %s: %w", value, path, err)
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The messages between server, spawner and init, whose other side is
+// pid1/src/init.c. Numbers are in the machine's own order: both ends run on
+// it, from one build.
+
+const (
+	kindSpawn   = 'C'
+	kindPrepare = 'P'
+	kindGo      = 'G'
+	kindSignal  = 'K'
+	kindReady   = 'R'
+	kindStarted = 'S'
+	kindError   = 'E'
+	kindExited  = 'X'
+)
+
+const (
+	spawnUserns = 1
+	spawnCgroup = 2
+)
+
+const (
+	configMagic    = 0x64666c79
+	configDetached = 1
+	configReadOnly = 2
+	configUserns   = 4
+)
+
+type spawnRequest struct {
+	Kind  uint32
+	Flags uint32
+}
+
+type request struct {
+	Kind uint32
+	Arg  uint32
+}
+
+type reply struct {
+	Kind   uint32
+	Code   int32
+	Signal int32
+	_      int32
+	Step   [48]byte
+}
+
+func (r reply) step() string {
+	s, _, _ := bytes.Cut(r.Step[:], []byte{0})
+	return string(s)
+}
+
+// stepError is what init could not do.
+type stepError struct {
+	step string
+	err  syscall.Errno
+}
+
+func (e *stepError) Error() string { return e.step + ": " + e.err.Error() }
+func (e *stepError) Unwrap() error { return e.err }
+
+// config is what init needs to start the function's process.
+type config struct {
+	layers   int
+	args     []string
+	env      []string
+	groups   []uint32
+	uid, gid uint32
+	flags    uint32
+	files    uint32
+	tmpKiB   uint32 // 0 leaves the size that /tmp was prepared with
+	dir      string
+	hostname string
+	hosts    string
+	resolv   string
+	filter   []byte // struct sock_filter, 8 bytes each
+	outLimit uint64
+	errLimit uint64
+}
+
+// encode lays the configuration out as init maps it.
+func (c *config) encode() []byte {
+	const head = 22*4 + 2*8
+	b := make([]byte, head, head+4096+len(c.filter))
+	at := func(data []byte) uint32 {
+		for len(b)%8 != 0 {
+			b = append(b, 0)
+		}
+		n := len(b)
+		b = append(b, data...)
+		return uint32(n)
+	}
+	text := func(ss ...string) uint32 {
+		return at([]byte(strings.Join(ss, "\x00") + "\x00"))
+	}
+	groups := make([]byte, 0, 4*len(c.groups))
+	for _, g := range c.groups {
+		groups = binary.NativeEndian.AppendUint32(groups, g)
+	}
+	fields := []uint32{
+		configMagic, 0, uint32(c.layers), uint32(len(c.args)), uint32(len(c.env)), uint32(len(c.groups)),
+		c.flags, c.uid, c.gid, c.files, c.tmpKiB,
+		text(c.args...), text(c.env...), at(groups),
+		text(c.dir), text(c.hostname), text(c.hosts), text(c.resolv), text(searchPath(c.env)),
+		at(c.filter), uint32(len(c.filter) / 8), 0,
+	}
+	fields[1] = uint32(len(b))
+	for i, f := range fields {
+		binary.NativeEndian.PutUint32(b[4*i:], f)
+	}
+	binary.NativeEndian.PutUint64(b[22*4:], c.outLimit)
+	binary.NativeEndian.PutUint64(b[22*4+8:], c.errLimit)
+	return b
+}
+
+func searchPath(env []string) string {
+	for i := len(env) - 1; i >= 0; i-- {
+		if p, ok := strings.CutPrefix(env[i], "PATH="); ok {
+			return p
+		}
+	}
+	return defaultPath
+}
+
+// channel is the server's end of a socket of messages.
+type channel struct{ conn *net.UnixConn }
+
+// newChannel makes a pair of joined sockets: ours as a channel, and the file
+// descriptor that the other side gets.
+func newChannel() (channel, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return channel{}, nil, fmt.Errorf("make a socket pair: %w", err)
+	}
+	// The other side has a plain blocking end: file status flags are each
+	// end's own.
+	theirs := os.NewFile(uintptr(fds[1]), "init")
+	if err := unix.SetNonblock(fds[1], false); err != nil {
+		return channel{}, nil, fmt.Errorf("set up a socket pair: %w", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "control")
+	c, err := net.FileConn(f)
+	_ = f.Close()
+	if err != nil {
+		_ = theirs.Close()
+		return channel{}, nil, fmt.Errorf("set up a socket pair: %w", err)
+	}
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return channel{}, nil, fmt.Errorf("set up a socket pair: it is a %T", c)
+	}
+	return channel{conn}, theirs, nil
+}
+
+func (c channel) send(v any, fds ...int) error {
+	b, err := binary.Append(nil, binary.NativeEndian, v)
+	if err != nil {
+		return fmt.Errorf("encode a message: %w", err)
+	}
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	if _, _, err := c.conn.WriteMsgUnix(b, oob, nil); err != nil {
+		return fmt.Errorf("send a message: %w", err)
+	}
+	return nil
+}
+
+func (c channel) request(kind uint32, arg uint32, fds ...int) error {
+	q := request{Kind: kind, Arg: arg}
+	return c.send(&q, fds...)
+}
+
+// await waits for one message of init; one of kind error is an error.
+func (c channel) await(deadline time.Time) (reply, error) {
+	var b [64]byte
+	if err := c.conn.SetReadDeadline(deadline); err != nil {
+		return reply{}, fmt.Errorf("await init: %w", err)
+	}
+	n, err := c.conn.Read(b[:])
+	if err != nil {
+		return reply{}, fmt.Errorf("await init: %w", err)
+	}
+	var r reply
+	if _, err := binary.Decode(b[:n], binary.NativeEndian, &r); err != nil {
+		return reply{}, fmt.Errorf("decode init's message of %d bytes: %w", n, err)
+	}
+	if r.Kind == kindError {
+		return r, &stepError{step: r.step(), err: syscall.Errno(r.Code)}
+	}
+	return r, nil
+}
+
+func (c channel) close() { _ = c.conn.Close() }

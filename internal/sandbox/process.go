@@ -1,0 +1,98 @@
+package sandbox
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/image"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// process says what init is to start, from what the image and the function
+// want.
+func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*config, error) {
+	c := root.Config
+	args := c.Process(spec.Command, spec.Argument)
+	if len(args) == 0 || args[0] == "" {
+		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image of %s/%s has neither entrypoint nor cmd: set command", spec.App, spec.Function)
+	}
+	user, err := d.images.User(root, c.User)
+	if err != nil {
+		return nil, fmt.Errorf("find the user of the image: %w", err)
+	}
+	uid, gid, groups := user.UID, user.GID, user.Groups
+	if d.userns && (uid >= uidsOfBox || gid >= uidsOfBox) {
+		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image of %s/%s runs as user %d, group %d; a sandbox has the ids up to %d", spec.App, spec.Function, uid, gid, uidsOfBox-1)
+	}
+	if !d.userns && uid == 0 {
+		// Without a user namespace root would be the machine's own.
+		uid, gid, groups = 65534, 65534, nil
+	}
+	hostname := hostname(spec)
+	out := &config{
+		layers: len(root.Layers), args: args, env: environment(c.Env, spec.Env, user.Home, hostname),
+		groups: groups, uid: uid, gid: gid, files: uint32(spec.Files), flags: configReadOnly,
+		dir: c.WorkingDir, hostname: hostname + "\n", filter: d.filter,
+		resolv: "# no network\n", hosts: "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
+	}
+	if out.dir == "" {
+		out.dir = "/"
+	}
+	if d.userns {
+		out.flags |= configUserns
+	}
+	if spec.Tmp != core.DefaultLimits.Tmp {
+		out.tmpKiB = uint32(max(spec.Tmp/core.KiB, 1))
+	}
+	if b.link.Address.IsValid() {
+		out.resolv = "nameserver " + b.link.Gateway.String() + "\n"
+		out.hosts += b.link.Address.String() + "\t" + hostname + "\n"
+	} else {
+		out.hosts += "127.0.0.1\t" + hostname + "\n"
+	}
+	return out, nil
+}
+
+// hostname is the function's name, as far as host names allow.
+func hostname(spec core.InstanceSpec) string {
+	name := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-':
+			return r
+		case r == '_':
+			return '-'
+		}
+		return -1
+	}, spec.Function)
+	name = strings.Trim(name[:min(len(name), 63)], "-")
+	if name == "" {
+		return "function"
+	}
+	return name
+}
+
+// environment joins the image's variables and the function's; later ones win.
+func environment(image, function []string, home, hostname string) []string {
+	base := []string{"PATH=" + defaultPath, "HOME=" + home, "HOSTNAME=" + hostname}
+	at := make(map[string]int, len(base)+len(image)+len(function))
+	var env []string
+	for _, list := range [][]string{base, image, function} {
+		for _, kv := range list {
+			k, _, ok := strings.Cut(kv, "=")
+			if !ok || k == "" {
+				continue
+			}
+			if i, seen := at[k]; seen {
+				env[i] = kv
+				continue
+			}
+			at[k] = len(env)
+			env = append(env, kv)
+		}
+	}
+	return env
+}
