@@ -1,0 +1,169 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// An upload sends a body that is large, or of unknown length, while the
+// answer is read. Its fields are the goroutine's until done is closed.
+type upload struct {
+	cn     *conn
+	body   io.Reader
+	length int64 // -1 when it is not known
+	sent   int64
+	err    error
+	done   chan struct{}
+
+	// failed is set before the connection is aborted for the caller's fault,
+	// so that who is woken by that knows it from an abort of its own.
+	failed atomic.Bool
+	cut    bool // stop made an end of it; not the goroutine's
+}
+
+const uploadBuffer = 32 << 10
+
+// The room for a chunk's size line, and for the end of its data.
+const (
+	chunkFront = 8
+	chunkBack  = 2
+)
+
+var uploadBuffers = sync.Pool{New: func() any { return new([uploadBuffer]byte) }}
+
+// startUpload begins to send; the caller must call stop.
+func startUpload(cn *conn, body io.Reader, length int64) *upload {
+	u := &upload{cn: cn, body: body, length: length, done: make(chan struct{})}
+	go u.run()
+	return u
+}
+
+func (u *upload) run() {
+	defer close(u.done)
+	buf, _ := uploadBuffers.Get().(*[uploadBuffer]byte)
+	defer uploadBuffers.Put(buf)
+	if u.length < 0 {
+		u.err = u.sendChunked(buf[:])
+	} else {
+		u.err = u.sendKnown(buf[:])
+	}
+	if _, ok := errors.AsType[*callerError](u.err); ok {
+		// The request cannot be finished, so that no answer can be waited for.
+		u.failed.Store(true)
+		u.cn.abort()
+	}
+}
+
+func (u *upload) sendKnown(buf []byte) error {
+	for u.sent < u.length {
+		n, err := read(u.body, buf[:min(int64(len(buf)), u.length-u.sent)])
+		if n > 0 {
+			if _, err := u.cn.Write(buf[:n]); err != nil {
+				return fmt.Errorf("send the body: %w", err)
+			}
+			u.sent += int64(n)
+		}
+		if err != nil && u.sent < u.length {
+			return bodyError(err, u.sent, u.length)
+		}
+	}
+	return nil
+}
+
+func (u *upload) sendChunked(buf []byte) error {
+	for {
+		n, err := read(u.body, buf[chunkFront:len(buf)-chunkBack])
+		if n > 0 {
+			if _, err := u.cn.Write(frame(buf, n)); err != nil {
+				return fmt.Errorf("send the body: %w", err)
+			}
+			u.sent += int64(n)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return &callerError{fmt.Errorf("the caller's body broke off after %d bytes: %w", u.sent, err)}
+		}
+	}
+	if _, err := io.WriteString(u.cn, "0\r\n\r\n"); err != nil {
+		return fmt.Errorf("send the body: %w", err)
+	}
+	return nil
+}
+
+// frame makes a chunk around the n bytes that stand after the front of buf.
+func frame(buf []byte, n int) []byte {
+	var digits [chunkFront]byte
+	size := strconv.AppendInt(digits[:0], int64(n), 16)
+	at := chunkFront - 2 - len(size)
+	copy(buf[at:], size)
+	copy(buf[chunkFront-2:], "\r\n")
+	copy(buf[chunkFront+n:], "\r\n")
+	return buf[at : chunkFront+n+chunkBack]
+}
+
+// lateBody is how long the last bytes of a body may take to be written after
+// the answer has been read whole, before the connection is given up for it.
+const lateBody = 50 * time.Millisecond
+
+// stop waits until nothing of the body is read or written any more. When the
+// exchange is over, and the rest of the body is not wanted, it makes an end
+// of it. It gives the error of sending; a body cut off by stop is one.
+func (u *upload) stop(answered bool) error {
+	if answered {
+		t := time.NewTimer(lateBody)
+		select {
+		case <-u.done:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+	select {
+	case <-u.done:
+	default:
+		u.cut = !u.failed.Load()
+		u.cn.abort()
+		if r, ok := u.body.(readDeadliner); ok {
+			_ = r.SetReadDeadline(past)
+		}
+		<-u.done
+	}
+	return u.err
+}
+
+// A readDeadliner is a body whose Read can be made to give up.
+type readDeadliner interface {
+	SetReadDeadline(t time.Time) error
+}
+
+// A callerError is a fault of the one who called: the body did not come.
+type callerError struct{ err error }
+
+func (e *callerError) Error() string { return e.err.Error() }
+func (e *callerError) Unwrap() error { return e.err }
+
+func bodyError(err error, sent, length int64) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return &callerError{fmt.Errorf("the caller's body ended after %d of %d bytes: %w", sent, length, err)}
+}
+
+// maxEmpty is how often in a row a reader may give nothing and no error.
+const maxEmpty = 100
+
+// read reads something from r: it never gives 0 bytes without an error.
+func read(r io.Reader, p []byte) (int, error) {
+	for range maxEmpty {
+		if n, err := r.Read(p); n > 0 || err != nil {
+			return n, err //nolint:wrapcheck // the callers compare with io.EOF and wrap
+		}
+	}
+	return 0, io.ErrNoProgress
+}

@@ -1,0 +1,100 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/sequence"
+)
+
+// Catalog is told when a definition has changed.
+type Catalog interface {
+	// Refresh returns when calls meet what has been saved.
+	Refresh(ctx context.Context) error
+}
+
+// Service puts images and functions in place. Its methods may be called
+// concurrently.
+type Service struct {
+	store   Store
+	images  Images
+	catalog Catalog
+	ids     *sequence.Source
+	now     func() time.Time
+}
+
+// New makes a service.
+func New(s Store, i Images, c Catalog, ids *sequence.Source, now func() time.Time) *Service {
+	return &Service{store: s, images: i, catalog: c, ids: ids, now: now}
+}
+
+// Save makes a new version of a function, with the image that its name means
+// now. A spec's unset fields get their defaults.
+func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error) {
+	n.Spec = n.Spec.WithDefaults()
+	if err := n.Validate(); err != nil {
+		return core.Definition{}, err //nolint:wrapcheck // it says what is wrong
+	}
+	image, err := s.images.Image(ctx, n.Spec.Image)
+	if err != nil {
+		return core.Definition{}, fmt.Errorf("find the image of %s/%s: %w", n.App, n.Function, err)
+	}
+	if len(image.Config.Process(n.Spec.Command, nil)) == 0 && n.Spec.Args != core.ArgsBody {
+		return core.Definition{}, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image %s has neither entrypoint nor cmd: set command to say what is to be started", n.Spec.Image)
+	}
+	n.Digest, n.By, n.At = image.Digest, p.Name, s.now()
+	n.AppID, n.FunctionID = core.AppID(s.ids.Next()), core.FunctionID(s.ids.Next())
+	def, err := s.store.SaveVersion(ctx, n)
+	if err != nil {
+		return core.Definition{}, fmt.Errorf("save %s/%s: %w", n.App, n.Function, err)
+	}
+	return def, s.refresh(ctx)
+}
+
+func (s *Service) refresh(ctx context.Context) error {
+	if err := s.catalog.Refresh(ctx); err != nil {
+		return fmt.Errorf("take over the change: %w", err)
+	}
+	return nil
+}
+
+// Function gives a function with the version that is called.
+func (s *Service) Function(ctx context.Context, _ core.Principal, app, name string) (core.Definition, error) {
+	return s.store.Definition(ctx, app, name) //nolint:wrapcheck // it says what is missing
+}
+
+// Functions lists functions by app, then name; app "" means all apps.
+func (s *Service) Functions(ctx context.Context, _ core.Principal, app string, page core.Page) ([]core.Definition, string, error) {
+	return s.store.Definitions(ctx, app, page) //nolint:wrapcheck // it says what is wrong
+}
+
+// Delete deletes a function; what it is doing is finished, its runs stay.
+func (s *Service) Delete(ctx context.Context, _ core.Principal, app, name, ifMatch string) error {
+	if err := s.store.DeleteFunction(ctx, app, name, ifMatch); err != nil {
+		return fmt.Errorf("delete %s/%s: %w", app, name, err)
+	}
+	return s.refresh(ctx)
+}
+
+// Apps lists apps by name.
+func (s *Service) Apps(ctx context.Context, _ core.Principal, page core.Page) ([]core.App, string, error) {
+	return s.store.Apps(ctx, page) //nolint:wrapcheck // it says what is wrong
+}
+
+// LoadImages reads a tar of images to its end and keeps them.
+func (s *Service) LoadImages(ctx context.Context, _ core.Principal, tar io.Reader) ([]core.Image, error) {
+	images, err := s.images.Load(ctx, tar)
+	if err != nil {
+		return nil, fmt.Errorf("load images: %w", err)
+	}
+	return images, nil
+}
+
+// Images lists the images by name.
+func (s *Service) Images(ctx context.Context, _ core.Principal) ([]core.Image, error) {
+	return s.images.Images(ctx) //nolint:wrapcheck // it says what is wrong
+}

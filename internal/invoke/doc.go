@@ -1,0 +1,17 @@
+// Package invoke is the use case of calling a function and of looking at what
+// became of the call.
+//
+// A call finds the function in the catalog, gets an instance from the pool,
+// hands both to the function's contract, gives the instance back, and leaves
+// the record to a batching writer. On that path there is no database, no wait
+// for a disk, and no lock that functions share but those of maps.
+//
+// A run that has not been written yet is in memory, and every read sees it
+// there: a list writes first what is pending. What is written later than it
+// happened can be lost with the server: a waiting call dies with its server
+// anyhow. A run that began with a cold start, or has gone on for a second, is
+// written down while it runs, so that the next server can tell that it was
+// interrupted.
+//
+// All methods of [Service] may be called concurrently.
+package invoke

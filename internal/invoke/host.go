@@ -1,0 +1,111 @@
+package invoke
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/pool"
+	"github.com/dayfly-io/dayfly/internal/sequence"
+)
+
+// host answers what the pool asks about instances.
+type host struct {
+	driver  pool.Driver
+	web     Web
+	ids     *sequence.Source
+	log     *slog.Logger
+	sources sync.Map // core.InstanceID to *source
+}
+
+// spec says how an instance of the definition is started.
+func (h *host) spec(def *core.Definition) core.InstanceSpec {
+	s := &def.Version.Spec
+	env := make([]string, 0, len(s.Env)+16)
+	for k, v := range s.Env {
+		env = append(env, k+"="+v)
+	}
+	slices.Sort(env)
+	return core.InstanceSpec{
+		ID: core.InstanceID(h.ids.Next()), App: def.App.Name, Function: def.Function.Name, Version: def.Version.Number,
+		Digest: def.Version.Digest, Command: s.Command, Env: env,
+		Memory: s.Memory, CPU: s.CPU, Pids: s.Limits.Pids, Files: s.Limits.Files, Tmp: s.Limits.Tmp, Network: s.Network,
+	}
+}
+
+// Prepare implements pool.Host.
+func (h *host) Prepare(def *core.Definition) (core.InstanceSpec, core.Stdio) {
+	spec := h.spec(def)
+	spec.Env = append(spec.Env, h.web.Env(def)...)
+	src := &source{id: spec.ID}
+	h.sources.Store(spec.ID, src)
+	return spec, core.Stdio{Stdout: stream{src, core.StreamStdout}, Stderr: stream{src, core.StreamStderr}}
+}
+
+// source finds where an instance's output goes. One that is gone has a source
+// that nobody writes to.
+func (h *host) source(id core.InstanceID) *source {
+	if v, ok := h.sources.Load(id); ok {
+		if s, ok := v.(*source); ok {
+			return s
+		}
+	}
+	return &source{id: id}
+}
+
+// Ready implements pool.Host. A process that ends instead is told from one
+// that takes long.
+func (h *host) Ready(ctx context.Context, id core.InstanceID, def *core.Definition) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		exit, err := h.driver.Wait(ctx, id)
+		if err == nil {
+			cancel(h.ended(id, def, exit))
+		}
+	})
+	err := h.web.Ready(ctx, id, def.Version.Spec.Port)
+	cause := context.Cause(ctx)
+	cancel(nil)
+	watching.Wait()
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*core.Error](cause); ok {
+		return e
+	}
+	if errors.Is(err, core.ErrGone) {
+		// It ended between two looks: what Wait says is the reason.
+		if exit, werr := h.driver.Wait(context.WithoutCancel(ctx), id); werr == nil {
+			return h.ended(id, def, exit)
+		}
+	}
+	e := *core.AsError(err)
+	if tail := h.source(id).tail(); tail != "" {
+		e.Message += "\nthe last it printed:\n" + tail
+	}
+	return &e
+}
+
+func (h *host) ended(id core.InstanceID, def *core.Definition, exit core.Exit) error {
+	reason := core.ReasonStartFailed
+	if exit.OOM {
+		reason = core.ReasonOOMKilled
+	}
+	e := core.Errorf(core.KindFunction, reason, "the process of %s/%s ended before it listened on port %d: %s",
+		def.App.Name, def.Function.Name, def.Version.Spec.Port, exit)
+	if tail := h.source(id).tail(); tail != "" {
+		e.Message += "\nthe last it printed:\n" + tail
+	}
+	return e
+}
+
+// Ended implements pool.Host.
+func (h *host) Ended(id core.InstanceID, _ core.Exit, _ error) {
+	h.web.Forget(id)
+	h.sources.Delete(id)
+}

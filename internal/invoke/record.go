@@ -1,0 +1,241 @@
+package invoke
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// linger is how long a finished run waits for others to be written with:
+// nobody waits for it, and a transaction costs as much as a hundred rows.
+const linger = 25 * time.Millisecond
+
+// maxBatch is how many runs are written at once, maxPending how many may wait
+// to be: past that the disk does not keep up, and calls are refused.
+const (
+	maxBatch   = 2000
+	maxPending = 100_000
+)
+
+// longAfter is the time after which a run is written down while it runs.
+const longAfter = time.Second
+
+// recorder writes runs and their logs, as many at once as have gathered.
+type recorder struct {
+	store Store
+	logs  LogStore
+	runs  *registry
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	pending []*live // finished, or to be written down while they run
+	failing error   // why the last write did not work
+	wake    chan struct{}
+	asked   chan chan struct{} // to flush at once
+	stop    chan struct{}
+	done    sync.WaitGroup
+}
+
+func newRecorder(s Store, logs LogStore, runs *registry, log *slog.Logger) *recorder {
+	r := &recorder{
+		store: s, logs: logs, runs: runs, log: log,
+		wake: make(chan struct{}, 1), asked: make(chan chan struct{}), stop: make(chan struct{}),
+	}
+	r.done.Go(r.keep)
+	return r
+}
+
+// add hands a run over to be written.
+func (r *recorder) add(l *live) {
+	r.mu.Lock()
+	r.pending = append(r.pending, l)
+	n := len(r.pending)
+	r.mu.Unlock()
+	if n == 1 || n == maxBatch {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// ready reports whether another run can be recorded.
+func (r *recorder) ready() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.pending) < maxPending {
+		return nil
+	}
+	if r.failing != nil {
+		return r.failing
+	}
+	return &core.Error{
+		Kind: core.KindUnavailable, Code: core.CodeUnavailable, RetryAfter: 1,
+		Message: "the disk does not keep up with writing the records of runs: try again",
+	}
+}
+
+func (r *recorder) healthy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failing == nil
+}
+
+// flush returns when all that was handed over before has been written, or
+// could not be.
+func (r *recorder) flush(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case r.asked <- done:
+	case <-r.stop:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (r *recorder) keep() {
+	tick := time.NewTicker(longAfter / 4)
+	defer tick.Stop()
+	timer := time.NewTimer(linger)
+	timer.Stop()
+	defer timer.Stop()
+	for {
+		select {
+		case <-r.wake:
+			r.mu.Lock()
+			full := len(r.pending) >= maxBatch
+			r.mu.Unlock()
+			if !full {
+				timer.Reset(linger)
+				continue
+			}
+			r.write()
+		case <-timer.C:
+			r.write()
+		case now := <-tick.C:
+			if r.healthy() {
+				r.addLong(now)
+			}
+			r.write()
+		case done := <-r.asked:
+			if r.healthy() {
+				r.addLong(time.Time{})
+			}
+			r.write()
+			close(done)
+		case <-r.stop:
+			r.write()
+			return
+		}
+	}
+}
+
+// addLong hands over the runs that go on since longAfter before now, or all
+// that go on when now is zero, with what they have printed since.
+func (r *recorder) addLong(now time.Time) {
+	for _, l := range r.runs.all() {
+		run := l.now()
+		if run.State.Final() || (!now.IsZero() && now.Sub(run.CreatedAt) < longAfter) {
+			continue
+		}
+		l.log.mu.Lock()
+		fresh := l.log.sequence > l.log.written
+		l.log.mu.Unlock()
+		l.mu.Lock()
+		saved := l.saved
+		l.mu.Unlock()
+		if !saved || fresh || now.IsZero() {
+			r.add(l)
+		}
+	}
+}
+
+// write writes all that is pending. What could not be written stays pending.
+func (r *recorder) write() {
+	for {
+		r.mu.Lock()
+		n := min(len(r.pending), maxBatch)
+		batch := r.pending[:n:n]
+		r.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		err := r.writeBatch(batch)
+		r.mu.Lock()
+		changed := (err == nil) != (r.failing == nil)
+		r.failing = err
+		if err == nil {
+			r.pending = append([]*live(nil), r.pending[n:]...)
+		}
+		r.mu.Unlock()
+		if changed && err != nil {
+			r.log.Error("writing the records of runs did not work; they are kept in memory and tried again", slog.Any("error", err))
+		} else if changed {
+			r.log.Info("the records of runs are written again")
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (r *recorder) writeBatch(batch []*live) error {
+	ctx := context.Background() //nolint:forbidigo // what has happened is written, whoever goes away
+	runs := make([]core.Run, 0, len(batch))
+	var chunks []core.LogChunk
+	taken := make([][]core.LogLine, len(batch))
+	for i, l := range batch {
+		run := l.now()
+		runs = append(runs, run)
+		lines := l.log.take()
+		if len(lines) == 0 {
+			continue
+		}
+		taken[i] = lines
+		chunks = append(chunks, core.LogChunk{
+			AppID: run.AppID, FunctionID: run.FunctionID, Run: run.ID, Instance: run.Instance, Lines: lines,
+		})
+	}
+	// Logs first: a run on disk that has ended has its log.
+	if len(chunks) > 0 {
+		err := r.logs.AppendLogs(ctx, chunks)
+		for i, lines := range taken {
+			switch {
+			case len(lines) == 0:
+			case err != nil:
+				batch[i].log.unwritten(lines[0].Sequence - 1)
+			default:
+				batch[i].log.wrote(lines[len(lines)-1].Sequence)
+			}
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // it says what it did
+		}
+	}
+	if err := r.store.SaveRuns(ctx, runs); err != nil {
+		return err //nolint:wrapcheck // it says what it did
+	}
+	for i, l := range batch {
+		l.mu.Lock()
+		l.saved = true
+		l.mu.Unlock()
+		if runs[i].State.Final() {
+			r.runs.remove(runs[i].ID)
+		}
+	}
+	return nil
+}
+
+// close writes what is pending and ends the recorder.
+func (r *recorder) close() {
+	close(r.stop)
+	r.done.Wait()
+}

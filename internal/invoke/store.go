@@ -1,0 +1,55 @@
+package invoke
+
+import (
+	"context"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// Store keeps runs. Each method is one transaction.
+type Store interface {
+	// SaveRuns writes runs as they are now, over what was known of them. It
+	// is called with as many as have gathered, by one goroutine at a time,
+	// and returns when they are on disk. A full disk is an error with the
+	// code disk_full; nothing is written then.
+	SaveRuns(ctx context.Context, runs []core.Run) error
+	// Run gives one run; core.KindNotFound.
+	Run(ctx context.Context, id core.RunID) (core.Run, error)
+	// Runs lists runs that pass the filter, newest first. It looks at a
+	// bounded number of rows, and says in SearchedTo when it stopped there.
+	Runs(ctx context.Context, filter core.RunFilter, page core.Page) (core.RunPage, error)
+}
+
+// LogStore keeps what functions print.
+type LogStore interface {
+	// AppendLogs writes chunks; several for one run come in order.
+	AppendLogs(ctx context.Context, chunks []core.LogChunk) error
+	// Logs gives up to limit lines of a run whose sequence is over after, in
+	// order. A run without lines has none.
+	Logs(ctx context.Context, run core.RunID, after int64, limit int) ([]core.LogLine, error)
+}
+
+// Catalog knows the functions that can be called.
+type Catalog interface {
+	// Find gives the version of a function that is called; core.KindNotFound.
+	// What it gives is not changed by anyone.
+	Find(app, function string) (*core.Definition, error)
+}
+
+// Web is the contract http.
+type Web interface {
+	// Env gives the environment of an instance, as K=V.
+	Env(def *core.Definition) []string
+	// Ready returns when something listens on the instance's port.
+	Ready(ctx context.Context, id core.InstanceID, port int) error
+	// Serve passes a call to the instance and its answer to reply.
+	Serve(ctx context.Context, call *core.Call, reply core.Reply) core.Outcome
+	// Forget lets go of an instance that is gone.
+	Forget(id core.InstanceID)
+}
+
+// Job is the contract job.
+type Job interface {
+	// Serve starts an instance for the call and runs it to its end.
+	Serve(ctx context.Context, call *core.Call, j core.Job, reply core.Reply) core.Outcome
+}

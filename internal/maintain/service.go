@@ -1,0 +1,98 @@
+package maintain
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Config says what is kept.
+type Config struct {
+	Runs Store
+	Logs LogStore
+	// KeepRuns is how many runs are kept, KeepFor how long a run and its log
+	// are; whichever ends first. KeepLogs is how many bytes of logs.
+	KeepRuns int
+	KeepFor  time.Duration
+	KeepLogs int64
+	Log      *slog.Logger
+}
+
+// The defaults of what is kept.
+const (
+	DefaultKeepRuns = 1_000_000
+	DefaultKeepFor  = 7 * 24 * time.Hour
+	DefaultKeepLogs = 10 << 30
+)
+
+// Service keeps the data directory in bounds.
+type Service struct {
+	cfg  Config
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// every is how often there is something to forget.
+const every = time.Minute
+
+// Start ends the runs that a former server left unfinished, and then forgets
+// what is too old until Close.
+func Start(ctx context.Context, c Config) (*Service, error) {
+	n, err := c.Runs.EndOrphans(ctx, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("end the runs of the server before: %w", err)
+	}
+	if n > 0 {
+		c.Log.Info("runs were interrupted by the end of the server before", slog.Int("runs", n))
+	}
+	s := &Service{cfg: c}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.done.Go(func() { s.run(ctx) })
+	return s, nil
+}
+
+// Close ends the service.
+func (s *Service) Close() {
+	s.stop()
+	s.done.Wait()
+}
+
+func (s *Service) run(ctx context.Context) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if err := s.Trim(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Error("forgetting old runs did not work; trying again", slog.Any("error", err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Trim forgets what is beyond its bounds at the instant now.
+func (s *Service) Trim(ctx context.Context, now time.Time) error {
+	before := now.Add(-s.cfg.KeepFor)
+	for {
+		more, err := s.cfg.Runs.TrimRuns(ctx, s.cfg.KeepRuns, before)
+		if err != nil {
+			return fmt.Errorf("forget runs made before %s: %w", before.Format(time.RFC3339), err)
+		}
+		if !more {
+			break
+		}
+	}
+	for {
+		more, err := s.cfg.Logs.TrimLogs(ctx, s.cfg.KeepLogs, before)
+		if err != nil {
+			return fmt.Errorf("forget logs made before %s: %w", before.Format(time.RFC3339), err)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
