@@ -1,0 +1,325 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dayfly-io/dayfly/api"
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// callPrefix is the path below which functions have their URLs.
+const callPrefix = "/f/"
+
+// serverTiming is a header of W3C Server Timing.
+const serverTiming = "Server-Timing"
+
+// sandboxed takes its origin from a page that a function answers, so that a
+// script in it is a stranger to this server.
+var sandboxed = []string{"sandbox"}
+
+// call answers a function's URL. It runs for every call: it allocates only
+// what goes out.
+func (h *Handler) call(w http.ResponseWriter, r *http.Request) {
+	x := takeExchange(w)
+	defer h.finish(x, r)
+	p, err := h.cfg.Door.Enter(r.Context(), visit(r, true))
+	if err != nil {
+		x.fail(h.failure(r.Context(), r.Method, r.URL.Path, core.Run{}, err))
+		return
+	}
+	if !p.Local {
+		// The token has been used up at the door; it is none of the
+		// function's business.
+		delete(r.Header, "Authorization")
+	}
+	app, function, rest, ok := splitCall(r.URL.EscapedPath())
+	if !ok {
+		x.fail(h.failure(r.Context(), r.Method, r.URL.Path, core.Run{},
+			core.NotFound("%s is not the URL of a function: it is /f/, the app, / and the function", r.URL.Path)))
+		return
+	}
+	x.request(r, rest)
+	run, err := h.cfg.Invoker.Call(r.Context(), p, app, function, core.TriggerHTTP, &x.req, x)
+	if !x.begun && run.ID != 0 {
+		x.Begin(&run)
+	}
+	switch {
+	case err == nil:
+		if !x.wrote {
+			x.WriteHeader(http.StatusOK)
+		}
+	case !x.wrote:
+		x.fail(h.failure(r.Context(), r.Method, r.URL.Path, run, err))
+	default:
+		x.cut(r, run.State)
+	}
+}
+
+// finish gives the exchange back, or answers for a panic.
+func (h *Handler) finish(x *exchange, r *http.Request) {
+	v := recover()
+	if v == nil {
+		giveExchange(x)
+		return
+	}
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler)
+	}
+	p := h.panicked(r, v)
+	if x.wrote {
+		panic(http.ErrAbortHandler)
+	}
+	x.fail(p)
+}
+
+// splitCall takes the escaped path of a function's URL apart. rest is the
+// path below the function, as it was escaped.
+func splitCall(escaped string) (app, function, rest string, ok bool) {
+	s, ok := strings.CutPrefix(escaped, callPrefix)
+	if !ok {
+		return "", "", "", false
+	}
+	app, function, _ = strings.Cut(s, "/")
+	rest = "/"
+	if i := strings.IndexByte(function, '/'); i >= 0 {
+		function, rest = function[:i], function[i:]
+	}
+	if app == "" || function == "" {
+		return "", "", "", false
+	}
+	app, errApp := url.PathUnescape(app)
+	function, errFunction := url.PathUnescape(function)
+	return app, function, rest, errApp == nil && errFunction == nil
+}
+
+// exchange is a request to a function and its reply. It is used again and
+// again.
+type exchange struct {
+	w     http.ResponseWriter
+	req   core.Request
+	body  *incoming // nil for none
+	http1 bool
+	begun bool
+	wrote bool
+
+	// What is known of the run once it has begun.
+	id      core.RunID
+	cold    bool
+	queue   time.Duration
+	start   time.Duration
+	started time.Time
+	scratch [128]byte
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+func takeExchange(w http.ResponseWriter) *exchange {
+	x := exchanges.Get().(*exchange) //nolint:errcheck,forcetypeassert // the pool has nothing else
+	x.w = w
+	return x
+}
+
+func giveExchange(x *exchange) {
+	*x = exchange{}
+	exchanges.Put(x)
+}
+
+// request fills in the request as the function is to see it.
+func (x *exchange) request(r *http.Request, path string) {
+	x.req = core.Request{
+		Method: r.Method, Path: path, RawQuery: r.URL.RawQuery, Host: r.Host, Scheme: "http",
+		Remote: r.RemoteAddr, Header: core.Header(r.Header), Length: r.ContentLength,
+	}
+	if r.TLS != nil {
+		x.req.Scheme = "https"
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body = &incoming{body: r.Body}
+		x.body.left.Store(r.ContentLength)
+		x.req.Body = x.body
+		x.http1 = r.ProtoMajor == 1
+	}
+}
+
+// Begin takes over what goes out about the run.
+func (x *exchange) Begin(run *core.Run) {
+	x.begun = true
+	x.id, x.cold, x.started = run.ID, run.Cold, run.StartedAt
+	x.queue, x.start = run.Queue(), run.Start.Total()
+}
+
+// Header gives the header of the answer.
+func (x *exchange) Header() core.Header { return core.Header(x.w.Header()) }
+
+// WriteHeader sends the header. Only the first final status counts.
+func (x *exchange) WriteHeader(status int) {
+	if x.wrote {
+		return
+	}
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		x.wrote = true
+		x.stamp()
+		x.duplex()
+	}
+	x.w.WriteHeader(status)
+}
+
+// Write sends a part of the body.
+func (x *exchange) Write(p []byte) (int, error) {
+	if !x.wrote {
+		x.WriteHeader(http.StatusOK)
+	}
+	return x.w.Write(p) //nolint:wrapcheck // it stands in for the writer
+}
+
+// Flush sends what has been written so far.
+func (x *exchange) Flush() error {
+	if !x.wrote {
+		x.WriteHeader(http.StatusOK)
+	}
+	switch f := x.w.(type) {
+	case interface{ FlushError() error }:
+		return f.FlushError() //nolint:wrapcheck // it stands in for the writer
+	case http.Flusher:
+		f.Flush()
+	}
+	return nil
+}
+
+// incoming is the body of a request to a function, and how much of it there
+// is still to come. It is no part of the exchange that is used again: who
+// sends it on may read it for a moment after the call has ended.
+type incoming struct {
+	body io.Reader
+	left atomic.Int64 // -1 for what is not known, 0 at the end
+}
+
+func (b *incoming) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if left := b.left.Load(); left > 0 {
+		b.left.Store(max(left-int64(n), 0))
+	}
+	if errors.Is(err, io.EOF) {
+		b.left.Store(0)
+	}
+	return n, err //nolint:wrapcheck // it stands in for the body
+}
+
+// takenIn is how much of a body that nobody has read net/http reads away
+// before an answer begins, to use the connection again
+// (maxPostHandlerReadBytes in its source).
+const takenIn = 256 << 10
+
+// duplex lets a function answer while it still reads: a server of HTTP/1
+// takes in the body before it lets the answer begin otherwise. Such a
+// connection is not used again, since the server may find the end of the body
+// too late for that. A short rest of known length is left to be taken in.
+func (x *exchange) duplex() {
+	if x.body == nil || !x.http1 {
+		return
+	}
+	if left := x.body.left.Load(); left >= 0 && left <= takenIn {
+		return
+	}
+	if d, ok := x.w.(interface{ EnableFullDuplex() error }); ok && d.EnableFullDuplex() == nil {
+		x.w.Header()["Connection"] = []string{"close"}
+	}
+}
+
+// stamp puts our own fields into the header. A policy of the function's own
+// holds beside ours.
+func (x *exchange) stamp() {
+	header := x.w.Header()
+	delete(header, api.HeaderError)
+	const policy = "Content-Security-Policy"
+	if own := header[policy]; len(own) > 0 {
+		header[policy] = append(own, sandboxed...)
+	} else {
+		header[policy] = sandboxed
+	}
+	if !x.begun {
+		return
+	}
+	// One array holds both values.
+	values := []string{x.id.String(), x.timing()}
+	header[api.HeaderRunID] = values[0:1:1]
+	if own := header[serverTiming]; len(own) > 0 {
+		header[serverTiming] = append(own, values[1])
+	} else {
+		header[serverTiming] = values[1:2:2]
+	}
+}
+
+// timing gives the value of Server-Timing: milliseconds with microseconds
+// after the point. run is the time until the header of the answer.
+func (x *exchange) timing() string {
+	b := append(x.scratch[:0], "queue;dur="...)
+	b = appendMillis(b, x.queue)
+	b = append(b, ", start;dur="...)
+	b = appendMillis(b, x.start)
+	if x.cold {
+		b = append(b, ";desc=cold"...)
+	} else {
+		b = append(b, ";desc=hot"...)
+	}
+	if !x.started.IsZero() {
+		b = append(b, ", run;dur="...)
+		b = appendMillis(b, max(time.Since(x.started), 0))
+	}
+	return string(b)
+}
+
+func appendMillis(b []byte, d time.Duration) []byte {
+	us := d.Microseconds()
+	b = strconv.AppendInt(b, us/1000, 10)
+	if us %= 1000; us != 0 {
+		b = append(b, '.', byte('0'+us/100), byte('0'+us/10%10), byte('0'+us%10))
+	}
+	return b
+}
+
+// fail answers with a problem document in the function's place. What the
+// function had put into the header is dropped.
+func (x *exchange) fail(p problem) {
+	header := x.w.Header()
+	clear(header)
+	x.wrote = true
+	x.stamp()
+	writeProblem(x.w, p)
+}
+
+// cut ends an answer that will never be whole. Callers that can read a
+// trailer get the state there; for others the body ends in the middle, which
+// is all that tells them.
+func (x *exchange) cut(r *http.Request, state core.State) {
+	header := x.w.Header()
+	if err := x.Flush(); err == nil && header["Content-Length"] == nil && r.ProtoAtLeast(1, 1) && wantsTrailers(r) {
+		if state == "" {
+			state = core.StateFailed
+		}
+		header.Set(http.TrailerPrefix+api.HeaderRunState, string(state))
+		return
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// wantsTrailers reports whether the caller says that it reads trailers
+// (RFC 9110, 10.1.4).
+func wantsTrailers(r *http.Request) bool {
+	for _, v := range r.Header["Te"] {
+		for part := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), "trailers") {
+				return true
+			}
+		}
+	}
+	return false
+}

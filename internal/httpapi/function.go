@@ -1,0 +1,127 @@
+package httpapi
+
+import (
+	"context"
+	"math"
+	"net/url"
+	"time"
+
+	"github.com/dayfly-io/dayfly/api"
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// FunctionName are the parameters that name a function.
+type FunctionName struct {
+	App      string `path:"app" doc:"name of the app"`
+	Function string `path:"function" doc:"name of the function"`
+}
+
+// functionAnswer is the answer with one function.
+type functionAnswer struct {
+	ETag string `header:"ETag" doc:"for If-Match"`
+	Body api.Function
+}
+
+func replyFunction(d core.Definition) *functionAnswer {
+	return &functionAnswer{ETag: d.Function.ETag(), Body: wireFunction(d)}
+}
+
+func (h *Handler) listFunctions(ctx context.Context, p core.Principal, in *struct {
+	App string `query:"app" doc:"of this app only"`
+	Paging
+},
+) (*answer[api.List[api.Function]], error) {
+	functions, next, err := h.cfg.Deployer.Functions(ctx, p, in.App, in.page())
+	if err != nil {
+		return nil, err
+	}
+	return list(functions, next, wireFunction), nil
+}
+
+func (h *Handler) getFunction(ctx context.Context, p core.Principal, in *FunctionName) (*functionAnswer, error) {
+	d, err := h.cfg.Deployer.Function(ctx, p, in.App, in.Function)
+	if err != nil {
+		return nil, err
+	}
+	return replyFunction(d), nil
+}
+
+func (h *Handler) putFunction(ctx context.Context, p core.Principal, in *struct {
+	FunctionName
+	IfMatch     string `header:"If-Match" doc:"the ETag the function must have; * for any that exists"`
+	IfNoneMatch string `header:"If-None-Match" doc:"* refuses a function that exists already"`
+	Body        api.NewVersion
+},
+) (*functionAnswer, error) {
+	if in.IfNoneMatch != "" && in.IfNoneMatch != "*" {
+		return nil, core.Invalid("If-None-Match is %q; it can only be *", in.IfNoneMatch)
+	}
+	n := core.NewVersion{
+		App: in.App, Function: in.Function, Description: in.Body.Description,
+		Annotations: core.Annotations(in.Body.Annotations), Spec: coreSpec(in.Body.Spec),
+		By: p.Name, IfMatch: in.IfMatch, Create: in.IfNoneMatch == "*",
+	}
+	d, err := h.cfg.Deployer.Save(ctx, p, n)
+	if err != nil {
+		return nil, conditional(err, n.IfMatch != "" || n.Create)
+	}
+	return replyFunction(d), nil
+}
+
+func (h *Handler) deleteFunction(ctx context.Context, p core.Principal, in *struct {
+	FunctionName
+	IfMatch string `header:"If-Match" doc:"the ETag the function must have"`
+},
+) (*none, error) {
+	err := h.cfg.Deployer.Delete(ctx, p, in.App, in.Function, in.IfMatch)
+	return nil, conditional(err, in.IfMatch != "")
+}
+
+// functionPath gives the path of a function's URL.
+func functionPath(app, name string) string {
+	return callPrefix + url.PathEscape(app) + "/" + url.PathEscape(name)
+}
+
+func wireFunction(d core.Definition) api.Function {
+	f, v := d.Function, d.Version
+	return api.Function{
+		ID: f.ID.String(), App: d.App.Name, Name: f.Name, Path: functionPath(d.App.Name, f.Name),
+		Description: f.Description, Annotations: api.Annotations(f.Annotations),
+		Version: f.Version, Digest: v.Digest, Spec: wireSpec(v.Spec), ETag: f.ETag(),
+		CreatedAt: f.CreatedAt.UTC(), UpdatedAt: f.UpdatedAt.UTC(),
+		DeployedAt: v.CreatedAt.UTC(), DeployedBy: v.CreatedBy,
+	}
+}
+
+// coreSpec reads a spec. What it may hold is for core to say.
+func coreSpec(s api.Spec) core.Spec {
+	l := s.Limits
+	return core.Spec{
+		Image: s.Image, Contract: core.Contract(s.Contract), Command: s.Command, Args: s.Args,
+		ContentType: s.ContentType, Stream: s.Stream, Port: s.Port, Memory: core.Bytes(s.Memory),
+		CPU: core.CPU(math.Round(s.CPU * 1000)), Timeout: time.Duration(s.Timeout),
+		Network: core.Network(s.Network), Env: s.Env,
+		Instances: core.Instances{Max: s.Instances.Max, Idle: time.Duration(s.Instances.Idle)},
+		Limits: core.Limits{
+			Start: time.Duration(l.Start), Body: core.Bytes(l.Body), Result: core.Bytes(l.Result),
+			Log: core.Bytes(l.Log), Headers: core.Bytes(l.Headers), Tmp: core.Bytes(l.Tmp),
+			Pids: l.Pids, Files: l.Files, Waiting: l.Waiting, Wait: time.Duration(l.Wait),
+		},
+	}
+}
+
+func wireSpec(s core.Spec) api.Spec {
+	l := s.Limits
+	return api.Spec{
+		Image: s.Image, Contract: string(s.Contract), Command: s.Command, Args: s.Args,
+		ContentType: s.ContentType, Stream: s.Stream, Port: s.Port, Memory: api.Bytes(s.Memory),
+		CPU: float64(s.CPU) / 1000, Timeout: api.Duration(s.Timeout),
+		Network: string(s.Network), Env: s.Env,
+		Instances: api.InstanceBounds{Max: s.Instances.Max, Idle: api.Duration(s.Instances.Idle)},
+		Limits: api.Limits{
+			Start: api.Duration(l.Start), Body: api.Bytes(l.Body), Result: api.Bytes(l.Result),
+			Log: api.Bytes(l.Log), Headers: api.Bytes(l.Headers), Tmp: api.Bytes(l.Tmp),
+			Pids: l.Pids, Files: l.Files, Waiting: l.Waiting, Wait: api.Duration(l.Wait),
+		},
+	}
+}
