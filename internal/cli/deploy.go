@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dayfly-io/dayfly/api"
+	"github.com/dayfly-io/dayfly/client"
+	"github.com/dayfly-io/dayfly/internal/build"
+	"github.com/dayfly-io/dayfly/internal/manifest"
+)
+
+func (s *session) deployCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "deploy [DIR]",
+		Short: "Build and deploy what a dayfly.yaml says",
+		Long: `Read the dayfly.yaml of a directory (the present one unless DIR names another),
+build the functions that are built from source, send their images to the server
+and deploy every function. Nothing is deployed when one of them does not build.
+A function that has not changed keeps its version.
+
+The app is the one of --app, else of the file, else of DAYFLY_APP.`,
+		Args: names("[DIR]"),
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		dir := "."
+		if len(args) > 0 {
+			dir = args[0]
+		}
+		file, err := manifest.Read(dir)
+		if err != nil {
+			return err
+		}
+		c, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		d := &deployment{session: s, client: c, dir: dir, file: file, images: map[string]*build.Image{}}
+		d.app = d.appOf()
+		done, err := d.run(cmd.Context())
+		if err := errors.Join(err, d.close()); err != nil {
+			return err
+		}
+		list := api.List[api.Function]{Items: done}
+		if *asJSON {
+			return printList(s, true, list, nil, nil)
+		}
+		return printList(s, false, list, []string{"FUNCTION", "VERSION", "URL"}, func(f api.Function) []string {
+			return []string{f.App + "/" + f.Name, strconv.Itoa(f.Version), c.FunctionURL(f.App, f.Name)}
+		})
+	}
+	return cmd
+}
+
+// deployment is one deploying of a manifest.
+type deployment struct {
+	*session
+	client *client.Client
+	dir    string
+	app    string
+	file   *manifest.File
+	images map[string]*build.Image // built, by function
+}
+
+func (d *deployment) appOf() string {
+	if d.session.app == "" && d.file.App != "" {
+		return d.file.App
+	}
+	return d.appOr(api.DefaultApp)
+}
+
+// run builds everything, and deploys when all of it could be built.
+func (d *deployment) run(ctx context.Context) ([]api.Function, error) {
+	if err := d.build(ctx); err != nil {
+		return nil, err
+	}
+	var done []api.Function
+	for _, name := range d.file.Names() {
+		ref := d.file.Functions[name].Image
+		if image := d.images[name]; image != nil {
+			var err error
+			if ref, err = d.upload(ctx, name, image); err != nil {
+				return done, err
+			}
+		}
+		f, err := d.client.PutFunction(ctx, d.app, name, d.file.NewVersion(name, ref), client.PutOptions{})
+		if err != nil {
+			return done, fmt.Errorf("deploy %s: %w", name, err)
+		}
+		done = append(done, f)
+	}
+	return done, nil
+}
+
+func (d *deployment) build(ctx context.Context) error {
+	for _, name := range d.file.Names() {
+		b := d.file.Functions[name].Build
+		if b == nil {
+			continue
+		}
+		d.chat("Building %s from %s (%s).", name, filepath.Join(d.dir, b.Source), b.Runtime)
+		image, err := build.Build(ctx, build.Options{
+			Root: d.dir, Source: b.Source, Runtime: b.Runtime, Env: d.Env, Output: d.Stderr,
+		})
+		if err != nil {
+			return fmt.Errorf("build %s: %w", name, err)
+		}
+		d.images[name] = image
+	}
+	return nil
+}
+
+// upload sends an image to the server as it is written, and gives the digest
+// by which the function will name it: a name could be another image's by the
+// time it is looked up.
+func (d *deployment) upload(ctx context.Context, name string, image *build.Image) (string, error) {
+	read, write := io.Pipe()
+	type result struct {
+		digest string
+		err    error
+	}
+	written := make(chan result, 1)
+	go func() {
+		digest, err := image.WriteTar(write, imageName(d.app, name))
+		write.CloseWithError(err) //nolint:errcheck // it never fails
+		written <- result{digest, err}
+	}()
+	images, err := d.client.LoadImages(ctx, read)
+	// What the server did not read is not going to be read.
+	read.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // it never fails
+	sent := <-written
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("upload the image of %s: %w", name, err)
+	case sent.err != nil:
+		return "", fmt.Errorf("upload the image of %s: %w", name, sent.err)
+	case len(images) != 1 || images[0].Digest != sent.digest:
+		return "", fmt.Errorf("upload the image of %s: the server did not load the image %s that was sent", name, sent.digest)
+	}
+	d.chat("Uploaded %s, %s, %s.", name, size(int64(image.Size)), shortDigest(sent.digest))
+	return sent.digest, nil
+}
+
+// plainName is a name that may also be part of an image's name.
+var plainName = regexp.MustCompile(`^[a-z0-9]+([_-][a-z0-9]+)*$`)
+
+// imageName gives the name under which the image of a function is kept, ""
+// when the function's name cannot be one of an image.
+func imageName(app, function string) string {
+	if !plainName.MatchString(app) || !plainName.MatchString(function) {
+		return ""
+	}
+	return app + "/" + function + ":latest"
+}
+
+// close removes what was built.
+func (d *deployment) close() error {
+	var errs []error
+	for _, image := range d.images {
+		errs = append(errs, image.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,259 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dayfly-io/dayfly/api"
+	"github.com/dayfly-io/dayfly/client"
+)
+
+func (s *session) functionCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "function", Short: "Create, list, show and delete functions"}
+	group(cmd)
+	cmd.AddCommand(s.functionCreateCommand(), s.functionListCommand(), s.functionShowCommand(), s.functionDeleteCommand())
+	return cmd
+}
+
+func (s *session) functionCreateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "create NAME --image REF",
+		Short: "Create a function from an image that the server has",
+		Long: `Create a function from an image that the server has.
+
+The image is named as it was loaded: see 'dayfly image list'. A function that
+exists already is left as it is; 'dayfly deploy' makes new versions.`,
+		Example: `  dayfly function create hello --image hello:1
+  dayfly function create count --image count:1 --contract job --memory 64MiB --env LEVEL=2`,
+		Args: names("NAME"),
+	}
+	var v api.NewVersion
+	env := specFlags(cmd.Flags(), &v)
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if v.Image == "" {
+			return usageError(cmd, "--image is missing: name an image that the server has")
+		}
+		vars, err := parseEnv(*env)
+		if err != nil {
+			return usageError(cmd, "%s", err)
+		}
+		v.Env = vars
+		c, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		app, name := s.function(args[0])
+		f, err := c.PutFunction(cmd.Context(), app, name, v, client.PutOptions{Create: true})
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return s.printJSON(f)
+		}
+		s.chat("Created %s/%s, version %d.", f.App, f.Name, f.Version)
+		return s.printRows([][]string{{c.FunctionURL(f.App, f.Name)}})
+	}
+	return cmd
+}
+
+// specFlags adds the flags that say what a version is made of.
+func specFlags(flags *pflag.FlagSet, v *api.NewVersion) (env *[]string) {
+	flags.StringVar(&v.Image, "image", "", "`REF` of the image: a name or a digest")
+	flags.StringVar(&v.Contract, "contract", "", "`CONTRACT`: how the process is talked to, http or job (default http)")
+	flags.Var(&text[api.Bytes]{to: &v.Memory, parse: api.ParseBytes}, "memory", "`SIZE` of the memory an instance may use (default 128MiB)")
+	flags.Var(&text[float64]{to: &v.CPU, parse: parseCPU}, "cpu", "`PROCESSORS` an instance may use (default 1)")
+	flags.Var(&text[api.Duration]{to: &v.Timeout, parse: api.ParseDuration}, "timeout", "`TIME` a run may take (default 30s)")
+	flags.StringVar(&v.Network, "network", "", "`NETWORK` an instance can reach: egress or none (default egress)")
+	flags.IntVar(&v.Port, "port", 0, "`PORT` where an http function listens (default 8080)")
+	flags.StringArrayVar(&v.Command, "command", nil, "`WORD` to run in place of the image's entrypoint and cmd; repeat for each word")
+	flags.StringVar(&v.Description, "description", "", "`TEXT` that says what the function is for")
+	return flags.StringArray("env", nil, "an environment variable, `K=V`; may be repeated")
+}
+
+// text is a flag whose value is read from text; it is shown as empty until it
+// is set.
+type text[T any] struct {
+	to    *T
+	parse func(string) (T, error)
+	given string
+}
+
+// String gives what was set.
+func (t *text[T]) String() string { return t.given }
+
+// Type names the kind of value in help texts.
+func (t *text[T]) Type() string { return "value" }
+
+// Set reads the value.
+func (t *text[T]) Set(s string) error {
+	v, err := t.parse(s)
+	if err != nil {
+		return err
+	}
+	*t.to, t.given = v, s
+	return nil
+}
+
+func parseCPU(s string) (float64, error) {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v >= 0.01 && v <= 1024) {
+		return 0, fmt.Errorf("%q is not a number of processors: write 0.01 to 1024, such as 0.5", s)
+	}
+	return v, nil
+}
+
+func parseEnv(list []string) (map[string]string, error) {
+	var env map[string]string
+	for _, kv := range list {
+		k, v, ok := strings.Cut(kv, "=")
+		if !ok || k == "" {
+			return nil, fmt.Errorf("--env %q is not K=V", kv)
+		}
+		if env == nil {
+			env = map[string]string{}
+		}
+		env[k] = v
+	}
+	return env, nil
+}
+
+func (s *session) functionListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "List functions", Args: names(),
+		Long: "List functions: those of the app that --app or DAYFLY_APP names, else all.",
+	}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		list, err := collect(func(p client.Page) (api.List[api.Function], error) {
+			return c.Functions(cmd.Context(), s.appOr(""), p)
+		})
+		if err != nil {
+			return err
+		}
+		header := []string{"APP", "FUNCTION", "VERSION", "CONTRACT", "MEMORY", "CPU", "TIMEOUT", "IMAGE", "DEPLOYED"}
+		return printList(s, *asJSON, list, header, func(f api.Function) []string {
+			return []string{
+				f.App, f.Name, strconv.Itoa(f.Version), f.Contract, f.Memory.String(), cpu(f.CPU),
+				limit(f.Timeout), shortDigest(f.Image), ago(s.Now(), f.DeployedAt),
+			}
+		})
+	}
+	return cmd
+}
+
+func (s *session) functionShowCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "show NAME", Short: "Show a function", Args: names("NAME")}
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		app, name := s.function(args[0])
+		f, err := c.Function(cmd.Context(), app, name)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return s.printJSON(f)
+		}
+		return s.printRows(functionRows(f, c.FunctionURL(f.App, f.Name), s.Now()))
+	}
+	return cmd
+}
+
+func functionRows(f api.Function, url string, now time.Time) [][]string {
+	rows := [][]string{
+		{"function", f.App + "/" + f.Name},
+		{"url", url},
+		{"version", strconv.Itoa(f.Version) + ", deployed " + ago(now, f.DeployedAt)},
+	}
+	add := func(key, value string) {
+		if value != "" {
+			rows = append(rows, []string{key, value})
+		}
+	}
+	add("description", f.Description)
+	add("image", f.Image)
+	if f.Digest != f.Image {
+		add("digest", f.Digest)
+	}
+	add("contract", f.Contract)
+	add("command", quoteWords(f.Command))
+	if f.Port != 0 {
+		add("port", strconv.Itoa(f.Port))
+	}
+	add("memory", f.Memory.String())
+	add("cpu", cpu(f.CPU))
+	add("timeout", limit(f.Timeout))
+	add("network", f.Network)
+	if f.Instances.Max > 0 {
+		add("instances", strconv.Itoa(f.Instances.Max)+" at most")
+	}
+	if f.Instances.Idle > 0 {
+		add("idle", limit(f.Instances.Idle))
+	}
+	for _, k := range slices.Sorted(maps.Keys(f.Env)) {
+		add("env", k+"="+f.Env[k])
+	}
+	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
+		add("annotation", k+" "+string(f.Annotations[k]))
+	}
+	return rows
+}
+
+func (s *session) functionDeleteCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete NAME", Short: "Delete a function and its versions; its runs stay", Args: names("NAME"),
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		app, name := s.function(args[0])
+		if err := c.DeleteFunction(cmd.Context(), app, name, ""); err != nil {
+			return err
+		}
+		s.chat("Deleted %s/%s.", app, name)
+		return nil
+	}
+	return cmd
+}
+
+func cpu(n float64) string { return strconv.FormatFloat(n, 'g', -1, 64) }
+
+// limit gives a duration that a person set, without the units that are 0.
+func limit(d api.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func quoteWords(words []string) string {
+	var out []string
+	for _, w := range words {
+		if w == "" || strings.ContainsAny(w, " \t\n\"'\\") {
+			w = strconv.Quote(w)
+		}
+		out = append(out, w)
+	}
+	return strings.Join(out, " ")
+}
