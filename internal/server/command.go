@@ -1,0 +1,76 @@
+package server
+
+import (
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// Command gives the command "server". version is that of the program, "" when
+// it is not known.
+func Command(version string) *cobra.Command {
+	c := Config{Version: version}
+	var memory string
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run a Dayfly server on this machine",
+		Long: `Run a Dayfly server: the API, the function URLs and the container runtime in one
+process. Everything it keeps is in the data directory.
+
+On a loopback address it is open to this machine. On any other address it needs
+a token, which callers must show: set DAYFLY_TOKEN.`,
+		Example: `  dayfly server
+  dayfly server --listen 127.0.0.1:9000 --data /var/lib/dayfly
+  DAYFLY_TOKEN=... dayfly server --listen 0.0.0.0:8080`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if memory != "" {
+				m, err := core.ParseBytes(memory)
+				if err != nil {
+					return err //nolint:wrapcheck // it says what is wrong
+				}
+				c.Memory = m
+			}
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
+			return Run(cmd.Context(), c, cmd.OutOrStdout(), log)
+		},
+	}
+	c.Token = os.Getenv("DAYFLY_TOKEN")
+	f := cmd.Flags()
+	f.StringVar(&c.Listen, "listen", fromEnv("DAYFLY_LISTEN", "127.0.0.1:8080"), "address to listen on (DAYFLY_LISTEN)")
+	f.StringVar(&c.Data, "data", fromEnv("DAYFLY_DATA", "dayfly-data"), "directory for everything the server keeps (DAYFLY_DATA)")
+	f.StringVar(&c.Driver, "driver", fromEnv("DAYFLY_DRIVER", DriverSandbox), "what makes instances: sandbox (DAYFLY_DRIVER)")
+	f.StringVar(&memory, "memory", os.Getenv("DAYFLY_MEMORY_TOTAL"), "memory for all instances together, such as 4GiB; four fifths of the machine's unless set")
+	f.StringSliceVar(&c.Hosts, "host", splitEnv("DAYFLY_HOSTS"), "further names by which the server is called (DAYFLY_HOSTS)")
+	f.IntVar(&c.Prepared, "prepared", 4, "sandboxes kept ready for cold starts, per network; -1 for none")
+	f.IntVar(&c.KeepRuns, "keep-runs", 1_000_000, "how many runs the history keeps")
+	f.DurationVar(&c.KeepFor, "keep-for", 7*24*time.Hour, "how long the history keeps a run and its log")
+	f.DurationVar(&c.Drain, "drain", 10*time.Second, "how long calls under way may take when the server stops")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+func fromEnv(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
+
+func splitEnv(name string) []string {
+	v := os.Getenv(name)
+	if v == "" {
+		return nil
+	}
+	return strings.Split(v, ",")
+}

@@ -1,0 +1,105 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dayfly-io/dayfly/internal/access"
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/maintain"
+)
+
+// Config is how a server runs. The zero value of each field is good.
+type Config struct {
+	// Listen is the address to listen on, host:port; 127.0.0.1:8080 unless
+	// set. Port 0 chooses a free one.
+	Listen string
+	// Data is the directory for everything the server keeps; ./dayfly-data
+	// unless set.
+	Data string
+	// Driver makes instances; sandbox is the one there is.
+	Driver string
+	// Memory bounds the sum of the memory limits of all instances; four fifths
+	// of the machine's unless set.
+	Memory core.Bytes
+	// Prepared is how many sandboxes of each network are kept ready; 4 unless
+	// set, none when under 0.
+	Prepared int
+	// Hosts are names by which the server is called besides localhost.
+	Hosts []string
+	// Token is what callers must show who do not come in by loopback.
+	Token string
+	// KeepRuns and KeepFor bound the history of runs; 1,000,000 and 7 days
+	// unless set.
+	KeepRuns int
+	KeepFor  time.Duration
+	// Drain is how long calls under way may take when the server stops; 10 s
+	// unless set.
+	Drain time.Duration
+	// Version is that of the program.
+	Version string
+}
+
+// DriverSandbox is the driver that is built in.
+const DriverSandbox = "sandbox"
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8080"
+	}
+	if c.Data == "" {
+		c.Data = "dayfly-data"
+	}
+	if c.Driver == "" {
+		c.Driver = DriverSandbox
+	}
+	if c.Driver != DriverSandbox {
+		return c, core.Invalid("there is no driver %q: the one there is, is %s", c.Driver, DriverSandbox)
+	}
+	if c.Memory == 0 {
+		c.Memory = machineMemory() * 4 / 5
+	}
+	if c.KeepRuns == 0 {
+		c.KeepRuns = maintain.DefaultKeepRuns
+	}
+	if c.KeepFor == 0 {
+		c.KeepFor = maintain.DefaultKeepFor
+	}
+	if c.Drain == 0 {
+		c.Drain = 10 * time.Second
+	}
+	if c.Version == "" {
+		c.Version = buildVersion()
+	}
+	return c, access.CheckListen(c.Listen, c.Token) //nolint:wrapcheck // it says what is wrong
+}
+
+// machineMemory reads how much memory the machine has; 1 GiB where it does not
+// say.
+func machineMemory() core.Bytes {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return core.GiB
+	}
+	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
+		f := strings.Fields(sc.Text())
+		if len(f) >= 2 && f[0] == "MemTotal:" {
+			if kib, err := strconv.ParseInt(f[1], 10, 64); err == nil {
+				return core.Bytes(kib) * core.KiB
+			}
+		}
+	}
+	return core.GiB
+}
+
+func buildVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

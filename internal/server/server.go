@@ -1,0 +1,216 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dayfly-io/dayfly/internal/access"
+	"github.com/dayfly-io/dayfly/internal/catalog"
+	"github.com/dayfly-io/dayfly/internal/contract/job"
+	"github.com/dayfly-io/dayfly/internal/contract/web"
+	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/deploy"
+	"github.com/dayfly-io/dayfly/internal/httpapi"
+	"github.com/dayfly-io/dayfly/internal/image"
+	"github.com/dayfly-io/dayfly/internal/invoke"
+	"github.com/dayfly-io/dayfly/internal/lifecycle"
+	"github.com/dayfly-io/dayfly/internal/logstore"
+	"github.com/dayfly-io/dayfly/internal/maintain"
+	"github.com/dayfly-io/dayfly/internal/sandbox"
+	"github.com/dayfly-io/dayfly/internal/sequence"
+	"github.com/dayfly-io/dayfly/internal/sqlite"
+)
+
+// node is the number of this server in ids. One data directory has one server.
+const node = 0
+
+// nodeName is what functions are told.
+const nodeName = "0"
+
+// cancelGrace is how long a cancelled process has between SIGTERM and SIGKILL.
+const cancelGrace = 5 * time.Second
+
+// Server is a running server.
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	parts lifecycle.Stack
+	url   string
+	http  *http.Server
+	done  chan error // of the listener, when it ends by itself
+}
+
+// Start starts a server; Stop must be called when it gives no error.
+func Start(ctx context.Context, c Config, log *slog.Logger) (*Server, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if c.Data, err = filepath.Abs(c.Data); err != nil {
+		return nil, fmt.Errorf("find the data directory: %w", err)
+	}
+	s := &Server{cfg: c, log: log, done: make(chan error, 1)}
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.parts.Stop())
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	held, err := lock(s.cfg.Data, s.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	s.parts.Push("lock", held.Close)
+	store, logs, err := s.openStores(ctx)
+	if err != nil {
+		return err
+	}
+	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Logger: s.log})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it did
+	}
+	s.parts.Push("images", images.Close)
+	driver, err := s.openDriver(ctx, images)
+	if err != nil {
+		return err
+	}
+	functions, err := catalog.Open(ctx, store, s.log)
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it did
+	}
+	s.parts.Push("catalog", func() error { functions.Close(); return nil })
+	upkeep, err := maintain.Start(ctx, maintain.Config{
+		Runs: store, Logs: logs, KeepRuns: s.cfg.KeepRuns, KeepFor: s.cfg.KeepFor,
+		KeepLogs: maintain.DefaultKeepLogs, Log: s.log,
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it did
+	}
+	s.parts.Push("maintenance", func() error { upkeep.Close(); return nil })
+	ids := sequence.New(node, time.Now)
+	calls := invoke.New(ctx, invoke.Config{
+		Catalog: functions, Store: store, Logs: logs, Driver: driver, IDs: ids, Memory: s.cfg.Memory, Log: s.log,
+		Web: web.New(driver, web.Options{Node: nodeName}),
+		Job: job.New(driver, job.Options{Node: nodeName, Grace: cancelGrace}),
+	})
+	s.parts.Push("calls", func() error { calls.Close(); return nil })
+	functions.Watch(calls.Changed)
+	deployer := deploy.New(store, images, functions, ids, time.Now)
+	return s.listen(ctx, calls, deployer)
+}
+
+func (s *Server) openStores(ctx context.Context) (*sqlite.Store, *logstore.Store, error) {
+	store, err := sqlite.Open(ctx, filepath.Join(s.cfg.Data, "dayfly.db"), sqlite.Options{Log: s.log})
+	if err != nil {
+		return nil, nil, err //nolint:wrapcheck // it says what it did
+	}
+	s.parts.Push("store", store.Close)
+	logs, err := logstore.Open(ctx, filepath.Join(s.cfg.Data, "logs.db"), logstore.Options{Log: s.log})
+	if err != nil {
+		return nil, nil, err //nolint:wrapcheck // it says what it did
+	}
+	s.parts.Push("log store", logs.Close)
+	return store, logs, nil
+}
+
+func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.Driver, error) {
+	driver, err := sandbox.Open(ctx, sandbox.Options{
+		Dir: filepath.Join(s.cfg.Data, "sandbox"), Images: images, Prepared: s.cfg.Prepared, Log: s.log,
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what is missing
+	}
+	s.parts.Push("driver", func() error { return driver.Close(context.WithoutCancel(ctx)) })
+	// Nothing waits for what a former server left running: it ends.
+	for _, spec := range driver.Left() {
+		if _, err := driver.Adopt(spec.ID, core.Stdio{}); err != nil {
+			return nil, err //nolint:wrapcheck // it names the instance
+		}
+		if err := driver.Stop(ctx, spec.ID, 0); err != nil {
+			return nil, err //nolint:wrapcheck // it names the instance
+		}
+	}
+	return driver, nil
+}
+
+func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *deploy.Service) error {
+	loopback, err := access.IsLoopback(s.cfg.Listen)
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	door, err := access.New(access.Config{Token: s.cfg.Token, Loopback: loopback, AllowedHosts: s.cfg.Hosts})
+	if err != nil {
+		return err //nolint:wrapcheck // it says what is wrong
+	}
+	s.http = httpapi.NewServer(httpapi.New(httpapi.Config{
+		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Instances: calls, Logger: s.log,
+		Server: httpapi.Server{Version: s.cfg.Version, Driver: sandbox.Name, Node: node, Capabilities: []string{}, StartedAt: time.Now()},
+	}))
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return core.Unavailable(core.CodeUnavailable, err, "cannot listen on %s: choose another address with --listen", s.cfg.Listen)
+	}
+	s.url = "http://" + l.Addr().String()
+	go func() {
+		err := s.http.Serve(l)
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		s.done <- err
+	}()
+	s.parts.Push("listener", func() error { return s.drain(ctx) })
+	return nil
+}
+
+// drain lets calls under way end, for a while.
+func (s *Server) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("calls were still under way when the server stopped; they are cut off", slog.Duration("waited", s.cfg.Drain))
+		err = s.http.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("close the listener: %w", err)
+	}
+	return nil
+}
+
+// URL gives the address at which the server answers.
+func (s *Server) URL() string { return s.url }
+
+// Stop stops the server: calls under way may end, then everything is taken
+// down, and what is pending is written.
+func (s *Server) Stop() error { return s.parts.Stop() }
+
+// Run runs a server until ctx ends, and prints its URL when it is ready.
+func Run(ctx context.Context, c Config, out io.Writer, log *slog.Logger) error {
+	s, err := Start(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(out, "Dayfly is ready: %s\n", s.URL()); err != nil {
+		return errors.Join(fmt.Errorf("say that the server is ready: %w", err), s.Stop())
+	}
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+		return s.Stop()
+	case err := <-s.done:
+		return errors.Join(err, s.Stop())
+	}
+}
