@@ -1,5 +1,7 @@
 package image
 
+import "context"
+
 // SetRatioFrom makes the bound of the compression ratio hold from n bytes on,
 // so that a test needs no large bomb.
 func SetRatioFrom(s *Store, n int64) { s.ratioFrom = n }
@@ -11,4 +13,11 @@ func WaitSwept(s *Store) { s.sweeps.Wait() }
 func Lock(s *Store) (unlock func()) {
 	s.writing <- struct{}{}
 	return s.unlock
+}
+
+// UnpackLayer unpacks a blob of a file into the new directory dir: read,
+// decompress, verify, write.
+func UnpackLayer(ctx context.Context, s *Store, file, diffID, dir string) error {
+	_, err := s.unpackLayer(ctx, &blob{file: file}, diffID, dir, s.newRoom())
+	return err
 }

@@ -150,7 +150,12 @@ func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, ro
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return layer.Stats{}, diskError(err)
 	}
-	stream := readAhead(plain, func(total int64) error { return s.checkSize(in.n, total) })
+	stream := readAhead(plain, func(total int64) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return s.checkSize(in.n, total)
+	})
 	defer stream.Close()
 	stats, err := layer.Unpack(ctx, dir, stream, layer.Options{
 		MaxBytes: int64(s.opts.MaxLayer), MaxEntries: s.opts.MaxEntries, Room: room.take,
@@ -159,26 +164,13 @@ func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, ro
 		return layer.Stats{}, err
 	}
 	// What follows the end of the tar counts to the digest.
-	if _, err := io.Copy(io.Discard, readerOnly{ctx, stream}); err != nil {
+	if _, err := io.Copy(io.Discard, stream); err != nil {
 		return layer.Stats{}, err
 	}
 	if got := stream.digest(); got != diffID {
 		return layer.Stats{}, core.Invalid("the layer is not the one its config names: expected %s, found %s", diffID, got)
 	}
 	return stats, nil
-}
-
-// readerOnly reads until its context ends.
-type readerOnly struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r readerOnly) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.r.Read(p)
 }
 
 // ratioFrom is the size in bytes from which on the compression ratio is

@@ -110,8 +110,8 @@ type piece struct {
 	err  error
 }
 
-// ahead reads a stream in a goroutine of its own, hashes it and holds its
-// size within bounds.
+// ahead reads a stream in a goroutine of its own, holds its size within bounds
+// and hashes what is taken from it.
 type ahead struct {
 	full chan piece
 	free chan []byte
@@ -149,7 +149,6 @@ func (a *ahead) run(r io.Reader, check func(total int64) error) {
 			buf = make([]byte, pieceSize)
 		}
 		n, err := fill(r, buf)
-		a.sum.Write(buf[:n])
 		total += int64(n)
 		if limit := check(total); limit != nil {
 			err = limit
@@ -184,6 +183,7 @@ func (a *ahead) Read(p []byte) (int, error) {
 			a.free <- a.cur.data[:pieceSize]
 		}
 		a.cur = <-a.full
+		a.sum.Write(a.cur.data) // here, for decompressing is the slower side
 		a.rest = a.cur.data
 	}
 	n := copy(p, a.rest)
