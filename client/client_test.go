@@ -415,3 +415,33 @@ func TestARefusalComesThroughALargeBody(t *testing.T) {
 		}
 	}
 }
+
+func TestAFunctionMayAnswerWithoutReading(t *testing.T) {
+	t.Parallel()
+	c := start(t, &backend{call: func(_ core.Principal, _ *core.Request, reply core.RunReply) (core.Run, error) {
+		run := core.Run{ID: 5}
+		reply.Begin(&run)
+		_, err := io.WriteString(reply, "no thanks")
+		return run, err
+	}}, nil)
+	never, hold := io.Pipe()
+	t.Cleanup(func() { _ = hold.Close() })
+	for name, body := range map[string]io.Reader{
+		"none":            nil,
+		"short":           strings.NewReader("x"),
+		"long":            bytes.NewReader(make([]byte, 8<<20)),
+		"of no length":    io.MultiReader(bytes.NewReader(make([]byte, 1<<20))),
+		"that never ends": never,
+	} {
+		a, err := c.Invoke(t.Context(), "shop", "f", body, client.InvokeOptions{})
+		if err != nil {
+			t.Errorf("a body %s: %v", name, err)
+			continue
+		}
+		b, err := io.ReadAll(a.Body)
+		if err != nil || string(b) != "no thanks" {
+			t.Errorf("a body %s: got %q, %v", name, b, err)
+		}
+		_ = a.Body.Close()
+	}
+}

@@ -119,8 +119,8 @@ func (s *Store) Logs(ctx context.Context, run core.RunID, after int64, limit int
 // readChunks appends the lines of one table, and ends with errEnough when
 // there are limit lines.
 func readChunks(ctx context.Context, tx *sql.Tx, table string, run core.RunID, after int64, limit int, lines []core.LogLine) ([]core.LogLine, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT instance, data FROM "+table+" INDEXED BY "+table+
-		"_run WHERE run = ? AND run > 0 AND last_sequence > ? ORDER BY last_sequence, id", int64(run), after)
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf(`SELECT instance, data FROM %[1]s INDEXED BY %[1]s_run
+		WHERE run = %[2]d AND run > 0 AND last_sequence > %[3]d ORDER BY last_sequence, id`, table, int64(run), after))
 	if err != nil {
 		return lines, err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -176,6 +177,6 @@ func (s *Store) trim(tx *sqlitefile.Tx, keep int64, before time.Time) (more bool
 		return false, err
 	}
 	h.list = slices.Clone(h.list[1:])
-	s.log.Info("old logs are forgotten", "period", oldest.number, "bytes", oldest.bytes)
+	s.log.Info("old logs are forgotten", slog.Int64("period", oldest.number), slog.Int64("bytes", oldest.bytes))
 	return true, nil
 }

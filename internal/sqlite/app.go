@@ -5,7 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -18,7 +17,7 @@ const appColumns = "a.id, a.name, a.description, a.annotations, a.created_at, a.
 // appRow is where a row of appColumns is read to.
 type appRow struct {
 	app              core.App
-	annotations      sql.NullString
+	annotations      sql.RawBytes
 	created, updated int64
 }
 
@@ -30,6 +29,23 @@ func (r *appRow) value() (core.App, error) {
 	a := r.app
 	a.CreatedAt, a.UpdatedAt = instant(r.created), instant(r.updated)
 	return a, readAnnotations(r.annotations, &a.Annotations)
+}
+
+func scanApps(rows *sql.Rows) ([]core.App, error) {
+	defer rows.Close()
+	var apps []core.App
+	for rows.Next() {
+		var r appRow
+		if err := rows.Scan(r.dest()...); err != nil {
+			return nil, err
+		}
+		app, err := r.value()
+		if err != nil {
+			return nil, err
+		}
+		apps = append(apps, app)
+	}
+	return apps, rows.Err()
 }
 
 // Apps lists apps by name.
@@ -47,19 +63,8 @@ func (s *Store) Apps(ctx context.Context, page core.Page) (apps []core.App, next
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var r appRow
-			if err := rows.Scan(r.dest()...); err != nil {
-				return err
-			}
-			app, err := r.value()
-			if err != nil {
-				return err
-			}
-			apps = append(apps, app)
-		}
-		return rows.Err()
+		apps, err = scanApps(rows)
+		return err
 	})
 	if n := page.Size(); len(apps) > n {
 		apps, next = apps[:n], core.Cursor(apps[n-1].Name)
@@ -69,13 +74,16 @@ func (s *Store) Apps(ctx context.Context, page core.Page) (apps []core.App, next
 
 // ensureApp gives the app of a new version and makes it when it is missing.
 func (s *Store) ensureApp(tx *sqlitefile.Tx, n core.NewVersion) (core.App, error) {
-	var r appRow
-	err := tx.QueryRow("SELECT "+appColumns+" FROM apps a WHERE a.name = ?", []any{n.App}, r.dest()...)
-	if err == nil {
-		return r.value()
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	rows, err := tx.Query("SELECT "+appColumns+" FROM apps a WHERE a.name = ?", n.App)
+	if err != nil {
 		return core.App{}, err
+	}
+	apps, err := scanApps(rows)
+	if err != nil {
+		return core.App{}, err
+	}
+	if len(apps) > 0 {
+		return apps[0], nil
 	}
 	at := micros(n.At)
 	if _, err := tx.Exec("INSERT INTO apps (id, name, description, annotations, created_at, updated_at) VALUES (?, ?, '', NULL, ?, ?)",
@@ -99,11 +107,11 @@ func annotationsText(a core.Annotations) (any, error) {
 	return strings.TrimSpace(text.String()), nil
 }
 
-func readAnnotations(text sql.NullString, a *core.Annotations) error {
-	if !text.Valid {
+func readAnnotations(text []byte, a *core.Annotations) error {
+	if len(text) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal([]byte(text.String), a); err != nil {
+	if err := json.Unmarshal(text, a); err != nil {
 		return fmt.Errorf("reading annotations: %w", err)
 	}
 	return nil

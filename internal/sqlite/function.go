@@ -11,30 +11,32 @@ import (
 )
 
 const (
-	functionColumns   = "f.id, f.app_id, f.name, f.description, f.annotations, f.version, f.revision, f.created_at, f.updated_at"
+	functionColumns   = "f.id, f.name, f.description, f.annotations, f.version, f.revision, f.created_at, f.updated_at"
 	definitionColumns = appColumns + ", " + functionColumns + ", " + versionColumns
 	// The order of the joins is the order of the lists; SQLite keeps to it
 	// with CROSS.
 	definitionTables = "apps a CROSS JOIN functions f ON f.app_id = a.id CROSS JOIN versions v ON v.function_id = f.id AND v.number = f.version"
+	definitionByName = "SELECT " + definitionColumns + " FROM " + definitionTables + " WHERE a.name = ? AND f.name = ?"
 )
 
 // definitionRow is where a row of definitionColumns is read to.
 type definitionRow struct {
 	app              appRow
 	function         core.Function
-	annotations      sql.NullString
+	annotations      sql.RawBytes
 	created, updated int64
 	version          versionRow
 }
 
 func (r *definitionRow) dest() []any {
 	f := &r.function
-	dest := append(r.app.dest(), &f.ID, &f.AppID, &f.Name, &f.Description, &r.annotations, &f.Version, &f.Revision, &r.created, &r.updated)
+	dest := append(r.app.dest(), &f.ID, &f.Name, &f.Description, &r.annotations, &f.Version, &f.Revision, &r.created, &r.updated)
 	return append(dest, r.version.dest()...)
 }
 
-func (r *definitionRow) value() (d core.Definition, err error) {
+func (r *definitionRow) value(specs specMemo) (d core.Definition, err error) {
 	d.Function = r.function
+	d.Function.AppID = r.app.app.ID
 	d.Function.CreatedAt, d.Function.UpdatedAt = instant(r.created), instant(r.updated)
 	if d.App, err = r.app.value(); err != nil {
 		return d, fmt.Errorf("app %q: %w", r.app.app.Name, err)
@@ -42,22 +44,25 @@ func (r *definitionRow) value() (d core.Definition, err error) {
 	if err := readAnnotations(r.annotations, &d.Function.Annotations); err != nil {
 		return d, fmt.Errorf("function %q: %w", r.function.Name, err)
 	}
-	d.Version, err = r.version.value()
+	d.Version, err = r.version.value(r.function, specs)
 	if err != nil {
 		return d, fmt.Errorf("function %q: %w", r.function.Name, err)
 	}
 	return d, nil
 }
 
-func scanDefinitions(rows *sql.Rows) ([]core.Definition, error) {
+// scanDefinitions reads rows of definitionColumns; there may be a great many,
+// so what can be used again for each is.
+func scanDefinitions(rows *sql.Rows, expected int) ([]core.Definition, error) {
 	defer rows.Close()
-	var found []core.Definition
+	found := make([]core.Definition, 0, min(expected, 1000))
+	var r definitionRow
+	dest, specs := r.dest(), specMemo{}
 	for rows.Next() {
-		var r definitionRow
-		if err := rows.Scan(r.dest()...); err != nil {
+		if err := rows.Scan(dest...); err != nil {
 			return nil, err
 		}
-		d, err := r.value()
+		d, err := r.value(specs)
 		if err != nil {
 			return nil, err
 		}
@@ -69,19 +74,20 @@ func scanDefinitions(rows *sql.Rows) ([]core.Definition, error) {
 // Definition gives a function with the version that is called.
 func (s *Store) Definition(ctx context.Context, app, function string) (d core.Definition, err error) {
 	err = s.file.Read(ctx, func(tx *sql.Tx) error {
-		var r definitionRow
-		err := tx.QueryRowContext(ctx, "SELECT "+definitionColumns+" FROM "+definitionTables+
-			" WHERE a.name = ? AND f.name = ?", app, function).Scan(r.dest()...)
-		if errors.Is(err, sql.ErrNoRows) {
-			var one int
-			err = tx.QueryRowContext(ctx, "SELECT 1 FROM apps WHERE name = ?", app).Scan(&one)
-			return missing(app, function, err)
-		}
+		rows, err := tx.QueryContext(ctx, definitionByName, app, function)
 		if err != nil {
 			return err
 		}
-		d, err = r.value()
-		return err
+		found, err := scanDefinitions(rows, 1)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 {
+			var one int
+			return missing(app, function, tx.QueryRowContext(ctx, "SELECT 1 FROM apps WHERE name = ?", app).Scan(&one))
+		}
+		d = found[0]
+		return nil
 	})
 	return d, s.describe("reading a function", err)
 }
@@ -119,7 +125,7 @@ func (s *Store) Definitions(ctx context.Context, app string, page core.Page) (li
 		if err != nil {
 			return err
 		}
-		if list, err = scanDefinitions(rows); err != nil || app != "" || len(list) >= want {
+		if list, err = scanDefinitions(rows, want); err != nil || app != "" || len(list) >= want {
 			return err
 		}
 		rows, err = tx.QueryContext(ctx, "SELECT "+definitionColumns+" FROM "+definitionTables+
@@ -127,7 +133,7 @@ func (s *Store) Definitions(ctx context.Context, app string, page core.Page) (li
 		if err != nil {
 			return err
 		}
-		others, err := scanDefinitions(rows)
+		others, err := scanDefinitions(rows, want-len(list))
 		list = append(list, others...)
 		return err
 	})
@@ -152,7 +158,7 @@ func (s *Store) Changes(ctx context.Context, after int64, limit int) (changes []
 		if err != nil {
 			return err
 		}
-		live, err := scanDefinitions(rows)
+		live, err := scanDefinitions(rows, limit)
 		if err != nil {
 			return err
 		}

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,9 +35,8 @@ type source struct {
 	table  string
 	index  string // INDEXED BY or NOT INDEXED
 	where  string // what the index answers, each with AND in front
-	args   []any
 	filter string // what it does not, likewise
-	values []any
+	values []any  // of the filter
 
 	below int64 // what has not been fetched has ids under it,
 	floor int64 // and at or over this
@@ -114,7 +115,7 @@ func (w *search) plan(ctx context.Context, tx *sql.Tx, below, floor int64) error
 	all := len(w.filter.States) == 0
 	if all || len(live) > 0 {
 		s := &source{table: "live_runs", index: " NOT INDEXED", below: below, floor: floor, slice: firstSlice}
-		s.filter, s.values = w.stateFilter(live)
+		s.filter = stateFilter(live)
 		w.addNames(s)
 		w.list = append(w.list, s)
 	}
@@ -150,48 +151,47 @@ func (w *search) planPeriod(base source, states []int64, onlyEnding bool) {
 	switch {
 	case few && onlyEnding && len(numbers)*len(states) <= maxSources:
 		base.index = " INDEXED BY " + base.table + "_function_state"
-		base.where = " AND function = ? AND state = ? AND state > 4"
 		for _, number := range numbers {
 			for _, state := range states {
-				w.add(base, number, state)
+				w.add(base, " AND function = %d AND state = %d AND state > 4", number, state)
 			}
 		}
 	case few:
 		base.index = " INDEXED BY " + base.table + "_function"
-		base.where = " AND function = ?"
-		base.filter, base.values = w.stateFilter(states)
+		base.filter = stateFilter(states)
 		for _, number := range numbers {
-			w.add(base, number)
+			w.add(base, " AND function = %d", number)
 		}
 	case onlyEnding:
 		base.index = " INDEXED BY " + base.table + "_state"
-		base.where = " AND state = ? AND state > 4"
 		w.addNames(&base)
 		for _, state := range states {
-			w.add(base, state)
+			w.add(base, " AND state = %d AND state > 4", state)
 		}
 	default:
 		base.index = " NOT INDEXED"
-		base.filter, base.values = w.stateFilter(states)
+		base.filter = stateFilter(states)
 		w.addNames(&base)
-		w.add(base)
+		w.add(base, "")
 	}
 }
 
-func (w *search) add(s source, args ...any) {
-	s.args = args
+// add adds a source; numbers stand in its conditions as they are, which
+// spares SQLite a second look at how the query is best run.
+func (w *search) add(s source, where string, numbers ...any) {
+	s.where = fmt.Sprintf(where, numbers...)
 	w.list = append(w.list, &s)
 }
 
-func (w *search) stateFilter(states []int64) (string, []any) {
+func stateFilter(states []int64) string {
 	if len(states) == 0 {
-		return "", nil
+		return ""
 	}
-	values := make([]any, len(states))
-	for i, s := range states {
-		values[i] = s
+	var list []string
+	for _, s := range states {
+		list = append(list, strconv.FormatInt(s, 10))
 	}
-	return " AND state IN (?" + strings.Repeat(", ?", len(states)-1) + ")", values
+	return " AND state IN (" + strings.Join(list, ", ") + ")"
 }
 
 // addNames lets only runs of the wanted app and function pass.
@@ -267,9 +267,7 @@ func (w *search) fetch(ctx context.Context, tx *sql.Tx, s *source) error {
 	}
 	s.slice = min(2*s.slice, lastSlice)
 	w.budget -= slice
-	args := append(append(slices.Clone(s.args), s.below, bottom), s.values...)
-	rows, err := tx.QueryContext(ctx, "SELECT "+runColumns+" FROM "+s.table+s.index+" WHERE true"+s.where+
-		" AND id < ? AND id >= ?"+s.filter+" ORDER BY id DESC LIMIT ?", append(args, limit)...)
+	rows, err := tx.QueryContext(ctx, s.query(runColumns, bottom)+s.filter+fmt.Sprintf(" ORDER BY id DESC LIMIT %d", limit), s.values...)
 	if err != nil {
 		return err
 	}
@@ -292,8 +290,12 @@ func (w *search) fetch(ctx context.Context, tx *sql.Tx, s *source) error {
 // when fewer are left.
 func (w *search) bottom(ctx context.Context, tx *sql.Tx, s *source, slice int) (int64, error) {
 	id := s.floor
-	err := tx.QueryRowContext(ctx, "SELECT id FROM "+s.table+s.index+" WHERE true"+s.where+
-		" AND id < ? AND id >= ? ORDER BY id DESC LIMIT 1 OFFSET ?",
-		append(slices.Clone(s.args), s.below, s.floor, slice-1)...).Scan(&id)
+	query := s.query("id", s.floor) + fmt.Sprintf(" ORDER BY id DESC LIMIT 1 OFFSET %d", slice-1)
+	err := tx.QueryRowContext(ctx, query).Scan(&id)
 	return id, ignoreNoRows(err)
+}
+
+// query asks for what the source has left down to bottom, by its index.
+func (s *source) query(columns string, bottom int64) string {
+	return fmt.Sprintf("SELECT %s FROM %s%s WHERE id < %d AND id >= %d%s", columns, s.table, s.index, s.below, bottom, s.where)
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -157,7 +158,7 @@ func holding(periods []period, id int64) []period {
 // TrimRuns drops the oldest period when all its runs are beyond the newest
 // keep, or older than before. It takes several calls for one: the first makes
 // its runs invisible, each of the next drops an index or the table, which
-// holds other writes up for some tens of milliseconds at most.
+// holds other writes up for a tenth of a second at most.
 func (s *Store) TrimRuns(ctx context.Context, keep int, before time.Time) (more bool, err error) {
 	err = s.write(ctx, "forgetting old runs", func(tx *sqlitefile.Tx) error {
 		more, err = s.trimRuns(tx, int64(max(keep, 0)), core.FirstIDAt(before))
@@ -191,7 +192,7 @@ func (s *Store) trimRuns(tx *sqlitefile.Tx, keep, before int64) (more bool, err 
 		return false, err
 	}
 	h.periods = slices.Clone(h.periods[1:])
-	s.log.Info("old runs are forgotten", "period", oldest.number, "runs", oldest.runs)
+	s.log.Info("old runs are forgotten", slog.Int64("period", oldest.number), slog.Int64("runs", oldest.runs))
 	return true, nil
 }
 

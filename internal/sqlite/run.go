@@ -348,7 +348,7 @@ func (s *Store) Run(ctx context.Context, id core.RunID) (r core.Run, err error) 
 }
 
 func (s *Store) runFrom(ctx context.Context, tx *sql.Tx, table string, id core.RunID, r *core.Run) (bool, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT "+runColumns+" FROM "+table+" WHERE id = ?", int64(id))
+	rows, err := tx.QueryContext(ctx, fmt.Sprintf("SELECT %s FROM %s WHERE id = %d", runColumns, table, int64(id)))
 	if err != nil {
 		return false, err
 	}

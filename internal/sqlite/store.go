@@ -65,7 +65,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s := &Store{path: path, log: o.Log, o: o, names: newNames(), words: newWords()}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("finding the migrations: %w", err)
 	}
 	s.file, err = sqlitefile.Open(ctx, path, sqlitefile.Options{Migrations: files, Ended: s.ended})
 	if err != nil {

@@ -17,6 +17,12 @@ type Tx struct {
 	wrote bool
 }
 
+// background is the context of every statement of the writer: the transaction
+// is shared, so no caller's end may cut it short.
+func background() context.Context {
+	return context.Background() //nolint:forbidigo // the writer outlives its callers
+}
+
 // Exec runs a statement that writes.
 func (t *Tx) Exec(query string, args ...any) (sql.Result, error) {
 	t.wrote = true
@@ -24,37 +30,37 @@ func (t *Tx) Exec(query string, args ...any) (sql.Result, error) {
 }
 
 func (t *Tx) exec(query string, args ...any) (sql.Result, error) {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // it is kept for the next time; forget closes it
 	if err != nil {
 		return nil, err
 	}
-	return s.ExecContext(context.Background(), args...)
+	return s.ExecContext(background(), args...)
 }
 
 // Query runs a statement that reads. Its rows must be closed before the next
 // statement.
 func (t *Tx) Query(query string, args ...any) (*sql.Rows, error) {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // it is kept for the next time; forget closes it
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(context.Background(), args...)
+	return s.QueryContext(background(), args...)
 }
 
 // QueryRow reads one row into dest; [sql.ErrNoRows] when there is none.
 func (t *Tx) QueryRow(query string, args []any, dest ...any) error {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // it is kept for the next time; forget closes it
 	if err != nil {
 		return err
 	}
-	return s.QueryRowContext(context.Background(), args...).Scan(dest...)
+	return s.QueryRowContext(background(), args...).Scan(dest...)
 }
 
 func (t *Tx) stmt(query string) (*sql.Stmt, error) {
 	if s, ok := t.stmts[query]; ok {
 		return s, nil
 	}
-	s, err := t.conn.PrepareContext(context.Background(), query)
+	s, err := t.conn.PrepareContext(background(), query)
 	if err != nil {
 		return nil, fmt.Errorf("preparing %q: %w", query, err)
 	}
@@ -83,8 +89,8 @@ func (t *Tx) Each(query string, n, args int, bind func(i int, args []driver.Name
 		}
 		for ; failed < n; failed++ {
 			bind(failed, values)
-			if _, err := s.ExecContext(context.Background(), values); err != nil {
-				return err
+			if _, err := s.ExecContext(background(), values); err != nil {
+				return fmt.Errorf("time %d of %d: %w", failed+1, n, err)
 			}
 		}
 		return nil
@@ -100,7 +106,7 @@ func (t *Tx) rawStmt(conn any, query string) (driver.StmtExecContext, error) {
 			return nil, errors.New("the driver's connection cannot prepare")
 		}
 		var err error
-		if s, err = preparer.PrepareContext(context.Background(), query); err != nil {
+		if s, err = preparer.PrepareContext(background(), query); err != nil {
 			return nil, fmt.Errorf("preparing %q: %w", query, err)
 		}
 		if t.each == nil {

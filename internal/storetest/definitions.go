@@ -286,9 +286,9 @@ func deletedIsGone(t *testing.T, s *definitions) {
 }
 
 func changesFollow(t *testing.T, s *definitions) {
-	a := s.save(t, s.ask("shop", "a", "one"))
+	s.save(t, s.ask("shop", "a", "one"))
 	b := s.save(t, s.ask("shop", "b", "one"))
-	a = s.save(t, s.ask("shop", "a", "two"))
+	a := s.save(t, s.ask("shop", "a", "two"))
 	c := s.save(t, s.ask("shop", "c", "one"))
 	ok(t, s.DeleteFunction(t.Context(), "shop", "b", ""))
 	changes := must(s.Changes(t.Context(), 0, 10))(t)

@@ -125,8 +125,8 @@ func fill(v reflect.Value, n *int64) {
 			v.Set(reflect.ValueOf(start.Add(time.Duration(*n) * time.Second)))
 			return
 		}
-		for i := range v.NumField() {
-			fill(v.Field(i), n)
+		for _, field := range v.Fields() {
+			fill(field, n)
 		}
 	default:
 		panic(fmt.Sprintf("a %s cannot be filled", v.Type()))

@@ -32,7 +32,9 @@ CREATE UNIQUE INDEX functions_revision ON functions (revision);
 CREATE TABLE versions (
   function_id INTEGER NOT NULL,
   number      INTEGER NOT NULL,
-  spec        TEXT NOT NULL, -- JSON
+  image       TEXT NOT NULL,
+  env         TEXT, -- JSON object, NULL for none
+  spec        TEXT NOT NULL, -- JSON, all but image and env
   digest      TEXT NOT NULL,
   created_at  INTEGER NOT NULL,
   created_by  TEXT NOT NULL,
