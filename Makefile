@@ -3,7 +3,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test torture bench lint generate clean help
+.PHONY: build demo test torture bench lint generate capture clean help
 
 build: ## bin/dayfly, for this machine
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/dayfly ./cmd/dayfly
@@ -25,6 +25,9 @@ lint: ## formatting, vet, layers, and the linter
 
 generate: ## write again what is made from other files
 	$(GO) generate ./...
+
+capture: build ## draw docs/demo.svg, from a real run of the demo
+	./test/capture.sh
 
 clean: ## remove what make made
 	rm -rf bin

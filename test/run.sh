@@ -12,7 +12,8 @@ aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 ip iproute2
 nft nftables
 iptables iptables
-setpriv util-linux'
+setpriv util-linux
+dockerd docker.io'
 missing=()
 while read -r command package; do
 	command -v "$command" >/dev/null || missing+=("$package")
@@ -23,7 +24,9 @@ if [ ${#missing[@]} -gt 0 ]; then
 		exit 1
 	fi
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
+	# RUNLEVEL keeps Debian from starting the Docker daemon: the tests start one
+	# of their own, in a network namespace.
+	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
 fi
 
 # The race detector needs cgo; what is shipped is built without.

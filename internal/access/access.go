@@ -168,8 +168,8 @@ func hostName(host string) string {
 		}
 		return host[1:end]
 	}
-	if i := strings.IndexByte(host, ':'); i >= 0 {
-		return host[:i]
+	if name, _, ok := strings.Cut(host, ":"); ok {
+		return name
 	}
 	return host
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,8 +53,8 @@ func compileGo(ctx context.Context, source, binary string, opt Options) error {
 
 // lookUp finds a program in the PATH of an environment.
 func lookUp(tool string, env []string) (string, error) {
-	for i := len(env) - 1; i >= 0; i-- {
-		list, ok := strings.CutPrefix(env[i], "PATH=")
+	for _, e := range slices.Backward(env) {
+		list, ok := strings.CutPrefix(e, "PATH=")
 		if !ok {
 			continue
 		}

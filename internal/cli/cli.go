@@ -143,7 +143,7 @@ func (s *session) execute(ctx context.Context, root *cobra.Command) (*cobra.Comm
 		}
 		return root, unknownCommand(root, name)
 	}
-	return root.ExecuteContextC(ctx)
+	return root.ExecuteContextC(ctx) //nolint:wrapcheck // it is the error of one of our commands
 }
 
 // isBelow reports whether cmd is one of the commands, or below one.
@@ -210,8 +210,8 @@ func names(want ...string) cobra.PositionalArgs {
 
 // env gives a variable of the environment, "" when it is not there.
 func (s *session) env(name string) string {
-	for i := len(s.Env) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(s.Env[i], name+"="); ok {
+	for _, v := range slices.Backward(s.Env) {
+		if v, ok := strings.CutPrefix(v, name+"="); ok {
 			return v
 		}
 	}

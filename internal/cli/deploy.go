@@ -130,12 +130,12 @@ func (d *deployment) upload(ctx context.Context, name string, image *build.Image
 	written := make(chan result, 1)
 	go func() {
 		digest, err := image.WriteTar(write, imageName(d.app, name))
-		write.CloseWithError(err) //nolint:errcheck // it never fails
+		write.CloseWithError(err)
 		written <- result{digest, err}
 	}()
 	images, err := d.client.LoadImages(ctx, read)
 	// What the server did not read is not going to be read.
-	read.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // it never fails
+	read.CloseWithError(io.ErrClosedPipe)
 	sent := <-written
 	switch {
 	case err != nil:

@@ -78,7 +78,7 @@ func firstFunction(name, contract string) ([]newFile, error) {
 		text += "    content_type: application/json\n"
 	}
 	if _, err := manifest.Parse(manifest.Name, []byte(text)); err != nil {
-		return nil, err //nolint:wrapcheck // it is told as it is
+		return nil, err
 	}
 	// A quoted name is for names that YAML would take for something else.
 	text = strings.Replace(text, fmt.Sprintf("%q:", name), name+":", 1)

@@ -36,15 +36,14 @@ func New(s Store, i Images, c Catalog, ids *sequence.Source, now func() time.Tim
 func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error) {
 	n.Spec = n.Spec.WithDefaults()
 	if err := n.Validate(); err != nil {
-		return core.Definition{}, err //nolint:wrapcheck // it says what is wrong
+		return core.Definition{}, err
 	}
 	image, err := s.images.Image(ctx, n.Spec.Image)
 	if err != nil {
 		return core.Definition{}, fmt.Errorf("find the image of %s/%s: %w", n.App, n.Function, err)
 	}
-	if len(image.Config.Process(n.Spec.Command, nil)) == 0 && n.Spec.Args != core.ArgsBody {
-		return core.Definition{}, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
-			"the image %s has neither entrypoint nor cmd: set command to say what is to be started", n.Spec.Image)
+	if err := startable(n.Spec, image.Config); err != nil {
+		return core.Definition{}, err
 	}
 	n.Digest, n.By, n.At = image.Digest, p.Name, s.now()
 	n.AppID, n.FunctionID = core.AppID(s.ids.Next()), core.FunctionID(s.ids.Next())
@@ -53,6 +52,21 @@ func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion)
 		return core.Definition{}, fmt.Errorf("save %s/%s: %w", n.App, n.Function, err)
 	}
 	return def, s.refresh(ctx)
+}
+
+// startable checks that there is something to start. With args: body that is
+// the entrypoint, since the body stands in place of the cmd: without one, who
+// calls would say what program is run.
+func startable(spec core.Spec, image core.ImageConfig) error {
+	if spec.Args == core.ArgsBody && len(spec.Command) == 0 && len(image.Entrypoint) == 0 {
+		return core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image %s has no entrypoint that could take the body as its argument (args: body): set command to say what is to be started", spec.Image)
+	}
+	if len(image.Process(spec.Command, nil)) == 0 {
+		return core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image %s has neither entrypoint nor cmd: set command to say what is to be started", spec.Image)
+	}
+	return nil
 }
 
 func (s *Service) refresh(ctx context.Context) error {
@@ -64,12 +78,12 @@ func (s *Service) refresh(ctx context.Context) error {
 
 // Function gives a function with the version that is called.
 func (s *Service) Function(ctx context.Context, _ core.Principal, app, name string) (core.Definition, error) {
-	return s.store.Definition(ctx, app, name) //nolint:wrapcheck // it says what is missing
+	return s.store.Definition(ctx, app, name)
 }
 
 // Functions lists functions by app, then name; app "" means all apps.
 func (s *Service) Functions(ctx context.Context, _ core.Principal, app string, page core.Page) ([]core.Definition, string, error) {
-	return s.store.Definitions(ctx, app, page) //nolint:wrapcheck // it says what is wrong
+	return s.store.Definitions(ctx, app, page)
 }
 
 // Delete deletes a function; what it is doing is finished, its runs stay.
@@ -82,7 +96,7 @@ func (s *Service) Delete(ctx context.Context, _ core.Principal, app, name, ifMat
 
 // Apps lists apps by name.
 func (s *Service) Apps(ctx context.Context, _ core.Principal, page core.Page) ([]core.App, string, error) {
-	return s.store.Apps(ctx, page) //nolint:wrapcheck // it says what is wrong
+	return s.store.Apps(ctx, page)
 }
 
 // LoadImages reads a tar of images to its end and keeps them.
@@ -96,5 +110,5 @@ func (s *Service) LoadImages(ctx context.Context, _ core.Principal, tar io.Reade
 
 // Images lists the images by name.
 func (s *Service) Images(ctx context.Context, _ core.Principal) ([]core.Image, error) {
-	return s.images.Images(ctx) //nolint:wrapcheck // it says what is wrong
+	return s.images.Images(ctx)
 }

@@ -187,7 +187,7 @@ func (x *exchange) Flush() error {
 	}
 	switch f := x.w.(type) {
 	case interface{ FlushError() error }:
-		return f.FlushError() //nolint:wrapcheck // it stands in for the writer
+		return f.FlushError()
 	case http.Flusher:
 		f.Flush()
 	}
@@ -210,7 +210,7 @@ func (b *incoming) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		b.left.Store(0)
 	}
-	return n, err //nolint:wrapcheck // it stands in for the body
+	return n, err
 }
 
 // takenIn is how much of a body that nobody has read net/http reads away
@@ -263,6 +263,9 @@ func (x *exchange) stamp() {
 func (x *exchange) timing() string {
 	b := append(x.scratch[:0], "queue;dur="...)
 	b = appendMillis(b, x.queue)
+	if x.started.IsZero() {
+		return string(b) // it never had an instance, hot or cold
+	}
 	b = append(b, ", start;dur="...)
 	b = appendMillis(b, x.start)
 	if x.cold {
@@ -270,10 +273,8 @@ func (x *exchange) timing() string {
 	} else {
 		b = append(b, ";desc=hot"...)
 	}
-	if !x.started.IsZero() {
-		b = append(b, ", run;dur="...)
-		b = appendMillis(b, max(time.Since(x.started), 0))
-	}
+	b = append(b, ", run;dur="...)
+	b = appendMillis(b, max(time.Since(x.started), 0))
 	return string(b)
 }
 

@@ -183,7 +183,9 @@ func TestAFailedCallIsAProblem(t *testing.T) {
 		},
 		{"timeout", failed, true, core.Errorf(core.KindTimeout, core.ReasonTimeout, "no answer within 30s"), 504, core.ReasonTimeout, failed.Message},
 		{
-			"line full", core.Run{ID: someRun.ID, State: core.StateFailed}, false,
+			"line full",
+			core.Run{ID: someRun.ID, State: core.StateFailed},
+			false,
 			&core.Error{Kind: core.KindExhausted, Code: core.CodeTooMany, Message: "1000 calls wait", RetryAfter: 2}, 429, core.CodeTooMany, "",
 		},
 		{"no function", core.Run{}, false, core.NotFound("there is no function x"), 404, core.CodeNotFound, ""},

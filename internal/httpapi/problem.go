@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -125,9 +126,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // means that the caller has left, which is nobody's concern.
 func writeProblem(w http.ResponseWriter, p problem) {
 	header := w.Header()
-	for k, v := range p.GetHeaders() {
-		header[k] = v
-	}
+	maps.Copy(header, p.GetHeaders())
 	header.Del("Content-Length")
 	header.Del("Content-Encoding")
 	header["Content-Type"] = []string{api.ProblemType}

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -144,9 +145,7 @@ func (l *layout) image(cfg object, layers ...layer) object {
 
 func (l *layout) name(desc object, name string) {
 	named := object{"annotations": object{"org.opencontainers.image.ref.name": name}}
-	for k, v := range desc {
-		named[k] = v
-	}
+	maps.Copy(named, desc)
 	l.index = append(l.index, named)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -206,7 +207,7 @@ func (s *Store) sweep() error {
 			default:
 			}
 			if err := os.RemoveAll(s.path(tmpDir, e.Name())); err != nil {
-				s.opts.Logger.Warn("leftover of an image cannot be removed", "path", s.path(tmpDir, e.Name()), "error", err)
+				s.opts.Logger.Warn("leftover of an image cannot be removed", slog.String("path", s.path(tmpDir, e.Name())), slog.Any("error", err))
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -30,7 +31,7 @@ func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, e
 	}
 	defer func() {
 		if removeErr := os.RemoveAll(work); removeErr != nil {
-			s.opts.Logger.Warn("leftover of a load cannot be removed", "path", work, "error", removeErr)
+			s.opts.Logger.Warn("leftover of a load cannot be removed", slog.String("path", work), slog.Any("error", removeErr))
 		}
 	}()
 	spooled, err := spoolTar(ctx, tar, work, s.newRoom())
@@ -140,13 +141,13 @@ func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, ro
 	if err != nil {
 		return layer.Stats{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	in := &counted{Reader: f}
 	plain, err := decompress(in)
 	if err != nil {
 		return layer.Stats{}, err
 	}
-	defer plain.Close()
+	defer func() { _ = plain.Close() }()
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return layer.Stats{}, diskError(err)
 	}
@@ -156,7 +157,7 @@ func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, ro
 		}
 		return s.checkSize(in.n, total)
 	})
-	defer stream.Close()
+	defer func() { _ = stream.Close() }()
 	stats, err := layer.Unpack(ctx, dir, stream, layer.Options{
 		MaxBytes: int64(s.opts.MaxLayer), MaxEntries: s.opts.MaxEntries, Room: room.take,
 	})
@@ -165,7 +166,7 @@ func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, ro
 	}
 	// What follows the end of the tar counts to the digest.
 	if _, err := io.Copy(io.Discard, stream); err != nil {
-		return layer.Stats{}, err
+		return layer.Stats{}, err //nolint:wrapcheck // it is of our stream
 	}
 	if got := stream.digest(); got != diffID {
 		return layer.Stats{}, core.Invalid("the layer is not the one its config names: expected %s, found %s", diffID, got)
@@ -241,7 +242,7 @@ func (s *Store) placeLayer(from, to string) error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(trash) // else the next Open does
+		defer func() { _ = os.RemoveAll(trash) }() // else the next Open does
 	}
 	if err := os.Rename(from, to); err != nil {
 		return diskError(err)

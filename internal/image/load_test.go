@@ -250,7 +250,7 @@ func TestLoadRefuses(t *testing.T) {
 		"truncated gzip":      {gzipped(t, whole)[:300], core.KindInvalid, core.CodeInvalid, "gzip stream is damaged"},
 		"truncated zstd":      {zstded(t, whole)[:300], core.KindInvalid, core.CodeInvalid, "zstd stream is damaged"},
 		"bzip2":               {[]byte("BZh91AY&SY"), core.KindInvalid, core.ReasonImageUnsupported, "bzip2"},
-		"blob damaged":        {bytes.Replace(whole, []byte("0000755"), []byte("0000777"), -1), core.KindInvalid, core.CodeInvalid, ""},
+		"blob damaged":        {bytes.ReplaceAll(whole, []byte("0000755"), []byte("0000777")), core.KindInvalid, core.CodeInvalid, ""},
 		"blob missing":        {desc("digest", digestOf([]byte("?"))), core.KindInvalid, core.CodeInvalid, "not in the tar"},
 		"blob path":           {desc("digest", "sha256:../../../etc/passwd"), core.KindInvalid, core.CodeInvalid, "not what it should be"},
 		"size lie":            {desc("size", 5), core.KindInvalid, core.CodeInvalid, "says it has 5"},

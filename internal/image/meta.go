@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,7 +89,7 @@ func (s *Store) read() error {
 
 func (s *Store) problem(file string, err error) {
 	s.problems = append(s.problems, fmt.Errorf("reading the image metadata %s: %w", file, err))
-	s.opts.Logger.Warn("image metadata cannot be used; load the image again, or delete the file", "path", file, "error", err)
+	s.opts.Logger.Warn("image metadata cannot be used; load the image again, or delete the file", slog.String("path", file), slog.Any("error", err))
 }
 
 func (s *Store) readImage(file string) error {
@@ -197,7 +198,7 @@ func readJSON(file string, v any) error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(data, v)
+	return json.Unmarshal(data, v) //nolint:wrapcheck // the caller names the file
 }
 
 // writeJSON writes a file so that after a crash it is there whole, new or

@@ -100,7 +100,7 @@ func Open(dir string, opts Options) (*Store, error) {
 			return nil, fmt.Errorf("opening the image store: %w", err)
 		}
 	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // it is a directory
 		return nil, fmt.Errorf("opening the image store: %w", err)
 	}
 	if err := s.read(); err != nil {

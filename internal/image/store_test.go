@@ -302,8 +302,17 @@ func TestUser(t *testing.T) {
 		}
 	}
 	for _, c := range [][2]string{
-		{full.Digest, "nobody"}, {full.Digest, "bad"}, {full.Digest, "app:none"}, {full.Digest, "app:broken"}, {full.Digest, "-1"}, {full.Digest, "2147483648"},
-		{full.Digest, "short"}, {bare.Digest, "root"}, {hostile.Digest, "root"}, {hostile.Digest, "1"}, {large.Digest, "1"},
+		{full.Digest, "nobody"},
+		{full.Digest, "bad"},
+		{full.Digest, "app:none"},
+		{full.Digest, "app:broken"},
+		{full.Digest, "-1"},
+		{full.Digest, "2147483648"},
+		{full.Digest, "short"},
+		{bare.Digest, "root"},
+		{hostile.Digest, "root"},
+		{hostile.Digest, "1"},
+		{large.Digest, "1"},
 	} {
 		r, err := s.Rootfs(t.Context(), c[0])
 		if err != nil {

@@ -31,7 +31,7 @@ var compressions = []struct {
 	{[]byte{0x28, 0xb5, 0x2f, 0xfd}, "zstd", func(r io.Reader) (io.ReadCloser, error) {
 		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
-			return nil, err
+			return nil, err //nolint:wrapcheck // damaged does
 		}
 		return d.IOReadCloser(), nil
 	}},

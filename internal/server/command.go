@@ -33,7 +33,7 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 			if memory != "" {
 				m, err := core.ParseBytes(memory)
 				if err != nil {
-					return err //nolint:wrapcheck // it says what is wrong
+					return err
 				}
 				c.Memory = m
 			}
@@ -42,7 +42,11 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 				level = slog.LevelDebug
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			return Run(cmd.Context(), c, cmd.OutOrStdout(), log)
+			err := Run(cmd.Context(), c, cmd.OutOrStdout(), log)
+			if core.IsKind(err, core.KindConflict) {
+				return inUseError{err}
+			}
+			return err
 		},
 	}
 	c.Token = os.Getenv("DAYFLY_TOKEN")
@@ -59,6 +63,14 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd
 }
+
+// inUseError is the error of a server that met another one. Its exit code is
+// that of a conflict (contracts: "CLI exit codes").
+type inUseError struct{ error }
+
+func (inUseError) ExitCode() int { return 5 }
+
+func (e inUseError) Unwrap() error { return e.error }
 
 func fromEnv(name, fallback string) string {
 	if v := os.Getenv(name); v != "" {

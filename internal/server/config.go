@@ -76,7 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Version == "" {
 		c.Version = buildVersion()
 	}
-	return c, access.CheckListen(c.Listen, c.Token) //nolint:wrapcheck // it says what is wrong
+	return c, access.CheckListen(c.Listen, c.Token)
 }
 
 // machineMemory reads how much memory the machine has; 1 GiB where it does not

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/access"
@@ -68,18 +69,19 @@ func (s *Server) start(ctx context.Context) error {
 	if err := os.MkdirAll(s.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	held, err := lock(s.cfg.Data, s.cfg.Listen)
+	held, err := lock(s.cfg.Data)
 	if err != nil {
 		return err
 	}
 	s.parts.Push("lock", held.Close)
+	s.sign(held, "which is starting")
 	store, logs, err := s.openStores(ctx)
 	if err != nil {
 		return err
 	}
 	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Logger: s.log})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what it did
+		return err
 	}
 	s.parts.Push("images", images.Close)
 	driver, err := s.openDriver(ctx, images)
@@ -88,7 +90,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	functions, err := catalog.Open(ctx, store, s.log)
 	if err != nil {
-		return err //nolint:wrapcheck // it says what it did
+		return err
 	}
 	s.parts.Push("catalog", func() error { functions.Close(); return nil })
 	upkeep, err := maintain.Start(ctx, maintain.Config{
@@ -96,7 +98,7 @@ func (s *Server) start(ctx context.Context) error {
 		KeepLogs: maintain.DefaultKeepLogs, Log: s.log,
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what it did
+		return err
 	}
 	s.parts.Push("maintenance", func() error { upkeep.Close(); return nil })
 	ids := sequence.New(node, time.Now)
@@ -108,18 +110,30 @@ func (s *Server) start(ctx context.Context) error {
 	s.parts.Push("calls", func() error { calls.Close(); return nil })
 	functions.Watch(calls.Changed)
 	deployer := deploy.New(store, images, functions, ids, time.Now)
-	return s.listen(ctx, calls, deployer)
+	if err := s.listen(ctx, calls, deployer); err != nil {
+		return err
+	}
+	s.sign(held, "listening on "+strings.TrimPrefix(s.url, "http://"))
+	return nil
+}
+
+// sign lets a server that finds the data directory in use say by whom. A disk
+// that is too full for it is no reason not to run.
+func (s *Server) sign(held *os.File, doing string) {
+	if err := sign(held, fmt.Sprintf("process %d, %s", os.Getpid(), doing)); err != nil {
+		s.log.Warn("the data directory does not say who uses it", slog.Any("error", err))
+	}
 }
 
 func (s *Server) openStores(ctx context.Context) (*sqlite.Store, *logstore.Store, error) {
 	store, err := sqlite.Open(ctx, filepath.Join(s.cfg.Data, "dayfly.db"), sqlite.Options{Log: s.log})
 	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // it says what it did
+		return nil, nil, err
 	}
 	s.parts.Push("store", store.Close)
 	logs, err := logstore.Open(ctx, filepath.Join(s.cfg.Data, "logs.db"), logstore.Options{Log: s.log})
 	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // it says what it did
+		return nil, nil, err
 	}
 	s.parts.Push("log store", logs.Close)
 	return store, logs, nil
@@ -130,16 +144,16 @@ func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.
 		Dir: filepath.Join(s.cfg.Data, "sandbox"), Images: images, Prepared: s.cfg.Prepared, Log: s.log,
 	})
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it says what is missing
+		return nil, err
 	}
 	s.parts.Push("driver", func() error { return driver.Close(context.WithoutCancel(ctx)) })
 	// Nothing waits for what a former server left running: it ends.
 	for _, spec := range driver.Left() {
 		if _, err := driver.Adopt(spec.ID, core.Stdio{}); err != nil {
-			return nil, err //nolint:wrapcheck // it names the instance
+			return nil, err
 		}
 		if err := driver.Stop(ctx, spec.ID, 0); err != nil {
-			return nil, err //nolint:wrapcheck // it names the instance
+			return nil, err
 		}
 	}
 	return driver, nil
@@ -148,11 +162,11 @@ func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.
 func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *deploy.Service) error {
 	loopback, err := access.IsLoopback(s.cfg.Listen)
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	door, err := access.New(access.Config{Token: s.cfg.Token, Loopback: loopback, AllowedHosts: s.cfg.Hosts})
 	if err != nil {
-		return err //nolint:wrapcheck // it says what is wrong
+		return err
 	}
 	s.http = httpapi.NewServer(httpapi.New(httpapi.Config{
 		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Instances: calls, Logger: s.log,

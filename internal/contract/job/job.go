@@ -15,8 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"sort"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,9 +50,12 @@ type Contract struct {
 func New(r Runner, o Options) *Contract { return &Contract{runner: r, opts: o} }
 
 // Serve runs one attempt to its end: every process of the instance has ended
-// when it returns.
+// when it returns, and nothing of the call or the reply is used any more. A
+// body whose Read can wait for the caller, and a reply whose Write can, have
+// the methods SetReadDeadline and SetWriteDeadline that [core.Request] and
+// [core.Reply] speak of; without them such a wait is not cut short.
 func (c *Contract) Serve(ctx context.Context, call *core.Call, j core.Job, reply core.Reply) core.Outcome {
-	body, out := readBody(call)
+	body, out := readBody(ctx, call)
 	if out.State != "" {
 		return out
 	}
@@ -65,31 +68,59 @@ func (c *Contract) Serve(ctx context.Context, call *core.Call, j core.Job, reply
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	sink := &sink{reply: reply, limit: int64(spec.Limits.Result), stream: spec.Stream, contentType: spec.ContentType, full: cancel}
+	sink := newSink(ctx, call, reply, cancel)
 	stdio.Stdout = sink
-	in, err := c.runner.Start(ctx, j.Spec, stdio)
+	in, err := c.start(ctx, call, j.Spec, stdio)
 	if err != nil {
-		return startFailed(ctx, err, len(body))
+		out = startFailed(ctx, err)
+	} else {
+		j.Begun(in)
+		exit, cause := c.await(ctx, call, in.ID)
+		j.Ended(exit)
+		if sink.overflown() {
+			cause = errTooLarge // also when the process has ended by itself
+		}
+		out = verdict(call, exit, cause)
 	}
-	j.Begun(in)
-	exit, cause := c.await(ctx, call, in.ID)
-	j.Ended(exit)
-	out = verdict(call, exit, cause)
 	out.BytesIn = core.Bytes(len(body))
 	sink.finish(&out)
 	return out
 }
 
-// readBody reads what the process will be given.
-func readBody(call *core.Call) ([]byte, core.Outcome) {
-	limit, what := call.Definition.Version.Spec.Limits.Body, "limits.body"
-	if call.Definition.Version.Spec.Args == core.ArgsBody && limit > core.MaxArgument-1 {
+// start starts the instance within the function's limit.
+func (c *Contract) start(ctx context.Context, call *core.Call, spec core.InstanceSpec, stdio core.Stdio) (core.Instance, error) {
+	limit := call.Definition.Version.Spec.Limits.Start
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	in, err := c.runner.Start(limited, spec, stdio)
+	if _, ok := errors.AsType[*core.Error](err); err == nil || ok || limited.Err() == nil {
+		return in, err //nolint:wrapcheck // it says what it did
+	}
+	return in, &core.Error{
+		Kind: core.KindTimeout, Code: core.ReasonStartTimeout, Err: err,
+		Message: fmt.Sprintf("the process of %s was not started within %s (limits.start)", name(call), limit),
+	}
+}
+
+func name(call *core.Call) string {
+	return call.Definition.App.Name + "/" + call.Definition.Function.Name
+}
+
+// past is a deadline that makes what waits give up at once.
+var past = time.Unix(1, 0)
+
+// readBody reads what the process will be given. The outcome has a state when
+// the run ends here.
+func readBody(ctx context.Context, call *core.Call) ([]byte, core.Outcome) {
+	if call.Request.Body == nil {
+		return nil, core.Outcome{}
+	}
+	spec := &call.Definition.Version.Spec
+	limit, what := spec.Limits.Body, "limits.body"
+	if spec.Args == core.ArgsBody && limit > core.MaxArgument-1 {
 		// The kernel's bound on one argument, its final zero included
 		// (MAX_ARG_STRLEN, execve(2)).
 		limit, what = core.MaxArgument-1, "what one argument may have"
-	}
-	if call.Request.Body == nil {
-		return nil, core.Outcome{}
 	}
 	tooLarge := core.Outcome{
 		State: core.StateFailed, Reason: core.CodeTooLarge,
@@ -98,22 +129,68 @@ func readBody(call *core.Call) ([]byte, core.Outcome) {
 	if call.Request.Length > int64(limit) {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(io.LimitReader(call.Request.Body, int64(limit)+1))
+	body, err := readAll(ctx, call, int64(limit)+1)
+	tooLarge.BytesIn = core.Bytes(len(body))
 	switch {
 	case err != nil:
-		return nil, core.Outcome{
-			State: core.StateCancelled, Reason: core.ReasonClientGone,
-			Message: "the caller went away while its body was read: " + err.Error(),
-		}
+		return nil, bodyFailed(ctx, call, err, len(body))
 	case len(body) > int(limit):
 		return nil, tooLarge
-	case call.Definition.Version.Spec.Args == core.ArgsBody && bytes.IndexByte(body, 0) >= 0:
+	case spec.Args == core.ArgsBody && bytes.IndexByte(body, 0) >= 0:
 		return nil, core.Outcome{
-			State: core.StateFailed, Reason: core.CodeInvalid,
+			State: core.StateFailed, Reason: core.CodeInvalid, BytesIn: core.Bytes(len(body)),
 			Message: "the body has a zero byte in it, which cannot stand in an argument",
 		}
 	}
 	return body, core.Outcome{}
+}
+
+// readAll reads up to limit bytes of the body, until the deadline of the call
+// or the end of ctx.
+func readAll(ctx context.Context, call *core.Call, limit int64) ([]byte, error) {
+	if d, ok := call.Request.Body.(interface{ SetReadDeadline(t time.Time) error }); ok {
+		_ = d.SetReadDeadline(call.Deadline)
+		stop := context.AfterFunc(ctx, func() { _ = d.SetReadDeadline(past) })
+		defer func() {
+			if stop() {
+				_ = d.SetReadDeadline(time.Time{})
+			}
+		}()
+	}
+	body, err := io.ReadAll(io.LimitReader(call.Request.Body, limit))
+	if err == nil && int64(len(body)) < min(call.Request.Length, limit) {
+		err = io.ErrUnexpectedEOF
+	}
+	return body, err //nolint:wrapcheck // bodyFailed says what was done
+}
+
+func bodyFailed(ctx context.Context, call *core.Call, err error, n int) core.Outcome {
+	out := core.Outcome{BytesIn: core.Bytes(n)}
+	switch {
+	case ctx.Err() != nil:
+		out.State, out.Reason, out.Message = stopped(context.Cause(ctx), "the caller went away while its body was read")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		out.State, out.Reason = core.StateTimedOut, core.ReasonTimeout
+		out.Message = fmt.Sprintf("the caller did not send its body within the timeout of %s", call.Definition.Version.Spec.Timeout)
+	default:
+		out.State, out.Reason = core.StateCancelled, core.ReasonClientGone
+		out.Message = fmt.Sprintf("the caller's body broke off after %d bytes: %s", n, err)
+	}
+	return out
+}
+
+// stopped gives the verdict on a run that was ended from outside: what the
+// cause says, or that the caller has gone. Only a user and a caller cancel;
+// whatever else ends a run makes it fail.
+func stopped(cause error, gone string) (core.State, core.Reason, string) {
+	e, ok := errors.AsType[*core.Error](cause)
+	switch {
+	case !ok:
+		return core.StateCancelled, core.ReasonClientGone, gone
+	case e.Code == core.ReasonCancelledByUser, e.Code == core.ReasonClientGone:
+		return core.StateCancelled, e.Code, e.Message
+	}
+	return core.StateFailed, e.Code, e.Message
 }
 
 // await waits for the end of the process, and ends it when its time is up or
@@ -125,17 +202,14 @@ func (c *Contract) await(ctx context.Context, call *core.Call, id core.InstanceI
 	if err == nil {
 		return exit, nil
 	}
-	cause := context.Cause(timed)
-	if cause == nil {
-		cause = err
-	}
+	cause := context.Cause(timed) // nil when the driver could not wait
 	grace := c.opts.Grace
-	if errors.Is(cause, errTimeout) || errors.Is(cause, errTooLarge) {
+	if cause == nil || errors.Is(cause, errTimeout) || errors.Is(cause, errTooLarge) {
 		grace = 0
 	}
 	quiet := context.WithoutCancel(ctx)
 	if err := c.runner.Stop(quiet, id, grace); err != nil && !errors.Is(err, core.ErrGone) {
-		return core.Exit{Lost: true}, errors.Join(cause, err)
+		return core.Exit{Lost: true}, cause
 	}
 	exit, err = c.runner.Wait(quiet, id)
 	if err != nil {
@@ -150,12 +224,10 @@ var (
 )
 
 func verdict(call *core.Call, exit core.Exit, cause error) core.Outcome {
-	name := call.Definition.App.Name + "/" + call.Definition.Function.Name
-	spec := &call.Definition.Version.Spec
+	name, spec := name(call), &call.Definition.Version.Spec
 	failed := func(state core.State, reason core.Reason, format string, args ...any) core.Outcome {
 		return core.Outcome{State: state, Reason: reason, Message: fmt.Sprintf(format, args...), ExitCode: exit.Code}
 	}
-	e, told := errors.AsType[*core.Error](cause)
 	switch {
 	case errors.Is(cause, errTooLarge):
 		return failed(core.StateFailed, core.ReasonResultTooLarge,
@@ -163,10 +235,9 @@ func verdict(call *core.Call, exit core.Exit, cause error) core.Outcome {
 	case errors.Is(cause, errTimeout):
 		return failed(core.StateTimedOut, core.ReasonTimeout,
 			"%s was killed because it did not end within its timeout of %s", name, spec.Timeout)
-	case told:
-		return failed(core.StateCancelled, e.Code, "%s", e.Message)
 	case cause != nil:
-		return failed(core.StateCancelled, core.ReasonClientGone, "%s was stopped because its caller went away", name)
+		state, reason, message := stopped(cause, name+" was stopped because its caller went away")
+		return failed(state, reason, "%s", message)
 	case exit.OOM:
 		return failed(core.StateFailed, core.ReasonOOMKilled,
 			"%s was killed because it reached its memory limit of %s: raise memory", name, spec.Memory)
@@ -180,16 +251,13 @@ func verdict(call *core.Call, exit core.Exit, cause error) core.Outcome {
 	return core.Outcome{State: core.StateSucceeded}
 }
 
-func startFailed(ctx context.Context, err error, n int) core.Outcome {
-	out := core.Outcome{State: core.StateFailed, Reason: core.ReasonStartFailed, Message: err.Error(), BytesIn: core.Bytes(n)}
+func startFailed(ctx context.Context, err error) core.Outcome {
+	out := core.Outcome{State: core.StateFailed, Reason: core.ReasonStartFailed, Message: err.Error()}
 	if e, ok := errors.AsType[*core.Error](err); ok {
 		out.Reason, out.Message = e.Code, e.Message
 	}
 	if ctx.Err() != nil {
-		out.State, out.Reason, out.Message = core.StateCancelled, core.ReasonClientGone, "the caller went away before the process was started"
-		if e, ok := errors.AsType[*core.Error](context.Cause(ctx)); ok {
-			out.Reason, out.Message = e.Code, e.Message
-		}
+		out.State, out.Reason, out.Message = stopped(context.Cause(ctx), "the caller went away before the process was started")
 	}
 	return out
 }
@@ -226,81 +294,6 @@ func (c *Contract) env(call *core.Call) []string {
 			env = append(env, name+"="+v)
 		}
 	}
-	sort.Strings(env[n:])
+	slices.Sort(env[n:])
 	return env
-}
-
-// sink takes what the process prints to stdout.
-type sink struct {
-	reply       core.Reply
-	limit       int64
-	stream      bool
-	contentType string
-	full        context.CancelCauseFunc
-
-	buf      bytes.Buffer
-	written  int64
-	answered bool
-	broken   bool
-}
-
-// Write keeps, or passes on, one piece of output.
-func (s *sink) Write(p []byte) (int, error) {
-	s.written += int64(len(p))
-	if s.broken {
-		return len(p), nil
-	}
-	if s.stream {
-		s.pass(p)
-		return len(p), nil
-	}
-	if s.written > s.limit {
-		s.broken = true
-		s.full(errTooLarge)
-		return len(p), nil
-	}
-	s.buf.Write(p)
-	return len(p), nil
-}
-
-func (s *sink) pass(p []byte) {
-	if !s.answered {
-		s.answered = true
-		s.head(p)
-	}
-	if _, err := s.reply.Write(p); err != nil {
-		s.broken = true
-		return
-	}
-	if err := s.reply.Flush(); err != nil {
-		s.broken = true
-	}
-}
-
-func (s *sink) head(first []byte) {
-	kind := s.contentType
-	if kind == "" {
-		kind = http.DetectContentType(first)
-	}
-	s.reply.Header()["Content-Type"] = []string{kind}
-	s.reply.WriteHeader(http.StatusOK)
-}
-
-// finish sends the answer of a run that succeeded, and says in the outcome
-// what has gone out.
-func (s *sink) finish(out *core.Outcome) {
-	out.BytesOut = core.Bytes(s.written)
-	if out.State == core.StateSucceeded && !s.answered {
-		s.answered = true
-		s.reply.Header()["Content-Length"] = []string{strconv.Itoa(s.buf.Len())}
-		s.head(s.buf.Bytes())
-		if _, err := s.reply.Write(s.buf.Bytes()); err != nil {
-			s.broken = true
-		}
-	}
-	out.Answered = s.answered
-	if s.answered {
-		out.Status = http.StatusOK
-		out.Cut = out.State != core.StateSucceeded
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -131,9 +132,7 @@ func benchTransport(b *testing.B, addr string) {
 				b.Error(err)
 				return
 			}
-			for k, v := range benchHeader {
-				req.Header[k] = v
-			}
+			maps.Copy(req.Header, benchHeader)
 			req.Header["Dayfly-Run-Id"] = []string{core.RunID(1 << 40).String()}
 			req.Header["Dayfly-Attempt"] = []string{"1"}
 			req.Header["Dayfly-Trigger"] = []string{"http"}
@@ -143,9 +142,7 @@ func benchTransport(b *testing.B, addr string) {
 				b.Error(err)
 				return
 			}
-			for k, v := range res.Header {
-				header[k] = v
-			}
+			maps.Copy(header, res.Header)
 			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, res.Body, buf); err != nil {
 				b.Error(err)
 				return

@@ -199,16 +199,16 @@ func (x *exchange) copyChunked() error {
 	}
 }
 
-// chunkLine reads a line that ends with CRLF, of max bytes at most, without
+// chunkLine reads a line that ends with CRLF, of most bytes at most, without
 // its end.
-func (x *exchange) chunkLine(max int) (string, error) {
+func (x *exchange) chunkLine(most int) (string, error) {
 	for at := 0; ; {
 		have := x.in[x.r:x.w]
 		i := bytes.IndexByte(have[at:], '\n')
 		if i < 0 {
 			at = len(have)
-			if at >= max {
-				return "", badf("a line of its chunked answer is over %d bytes", max)
+			if at >= most {
+				return "", badf("a line of its chunked answer is over %d bytes", most)
 			}
 			if err := x.more(); err != nil {
 				return "", err
@@ -216,8 +216,8 @@ func (x *exchange) chunkLine(max int) (string, error) {
 			continue
 		}
 		end := at + i
-		if end >= max {
-			return "", badf("a line of its chunked answer is over %d bytes", max)
+		if end >= most {
+			return "", badf("a line of its chunked answer is over %d bytes", most)
 		}
 		if end == 0 || have[end-1] != '\r' {
 			return "", badf("a line of its chunked answer ends without a carriage return")

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -32,7 +33,7 @@ func appendHead(b []byte, call *core.Call) ([]byte, error) {
 	case r.Body == nil || r.Length == 0:
 		// A method that usually has a body says that there is none, as net/http's
 		// client does.
-		if r.Method == "POST" || r.Method == "PUT" || r.Method == "PATCH" {
+		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
 			b = append(b, "Content-Length: 0\r\n"...)
 		}
 	case r.Length > 0:

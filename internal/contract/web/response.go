@@ -11,13 +11,13 @@ import (
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
-// A badAnswer is a fault of the function: what it sent is not an answer.
-type badAnswer struct{ what string }
+// A badAnswerError is a fault of the function: what it sent is not an answer.
+type badAnswerError struct{ what string }
 
-func (e *badAnswer) Error() string { return e.what }
+func (e *badAnswerError) Error() string { return e.what }
 
 func badf(format string, args ...any) error {
-	return &badAnswer{fmt.Sprintf(format, args...)}
+	return &badAnswerError{fmt.Sprintf(format, args...)}
 }
 
 // A field is one line of an answer's head.
@@ -32,7 +32,6 @@ type head struct {
 	close   bool // Connection: close
 	alive   bool // Connection: keep-alive
 	events  bool // text/event-stream
-	trailer bool // a Trailer field is there
 }
 
 // maxFields is how many fields an answer may have; the limit of bytes alone

@@ -334,7 +334,7 @@ func cancelled(ctx context.Context, o *core.Outcome) {
 // fault says what a function did wrong, and what to do.
 func (x *exchange) fault(err error, o *core.Outcome) string {
 	name := x.function()
-	if e, ok := errors.AsType[*badAnswer](err); ok {
+	if e, ok := errors.AsType[*badAnswerError](err); ok {
 		return name + " did not answer in valid HTTP/1.1: " + e.what
 	}
 	if _, ok := errors.AsType[*dialError](err); ok {

@@ -84,7 +84,7 @@ func (u *upload) sendChunked(buf []byte) error {
 			}
 			u.sent += int64(n)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -149,7 +149,7 @@ func (e *callerError) Error() string { return e.err.Error() }
 func (e *callerError) Unwrap() error { return e.err }
 
 func bodyError(err error, sent, length int64) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return &callerError{fmt.Errorf("the caller's body ended after %d of %d bytes: %w", sent, length, err)}
@@ -162,7 +162,7 @@ const maxEmpty = 100
 func read(r io.Reader, p []byte) (int, error) {
 	for range maxEmpty {
 		if n, err := r.Read(p); n > 0 || err != nil {
-			return n, err //nolint:wrapcheck // the callers compare with io.EOF and wrap
+			return n, err
 		}
 	}
 	return 0, io.ErrNoProgress

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,7 @@ func ReadFile(layers []string, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("opening %s: %w", quote(name), err)
 	}
 	f := os.NewFile(uintptr(fd), real)
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("looking at %s: %w", quote(name), err)
@@ -100,15 +101,15 @@ type entry struct {
 // lookup finds a path none of whose directories is a symbolic link. It goes
 // down the layers from the top, component by component, as overlayfs does: a
 // whiteout or a file hides what is below, an opaque directory too.
-func lookup(layers []string, name string) (entry, error) {
+func lookup(layers []string, name string) (entry, error) { //nolint:gocognit // overlayfs' own rules, in one place
 	visible := layers
 	parts := strings.Split(name, "/")
 	for i := range parts {
 		prefix := path.Join(parts[:i+1]...)
 		var next []string
 		var first *entry
-		for j := len(visible) - 1; j >= 0; j-- {
-			st, err := stat(visible[j], prefix)
+		for _, v := range slices.Backward(visible) {
+			st, err := stat(v, prefix)
 			if errors.Is(err, unix.ENOENT) {
 				continue
 			}
@@ -119,12 +120,12 @@ func lookup(layers []string, name string) (entry, error) {
 				break
 			}
 			if first == nil {
-				first = &entry{layer: visible[j], link: st.link}
+				first = &entry{layer: v, link: st.link}
 			}
 			if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 				break
 			}
-			next = append([]string{visible[j]}, next...)
+			next = append([]string{v}, next...)
 			if st.opaque {
 				break
 			}

@@ -182,7 +182,7 @@ func add(tw *tar.Writer, f File) (err error) {
 		h.Linkname, h.Typeflag = f.Link, tar.TypeSymlink
 	}
 	if h.Typeflag != tar.TypeReg {
-		return tw.WriteHeader(h)
+		return tw.WriteHeader(h) //nolint:wrapcheck // the caller names the file
 	}
 	r, size, err := f.Open()
 	if err != nil {
@@ -191,7 +191,7 @@ func add(tw *tar.Writer, f File) (err error) {
 	defer func() { err = errors.Join(err, r.Close()) }()
 	h.Size = size
 	if err := tw.WriteHeader(h); err != nil {
-		return err
+		return err //nolint:wrapcheck // the caller names the file
 	}
 	if _, err := io.CopyN(tw, r, size); err != nil {
 		return fmt.Errorf("it has fewer than %d bytes: %w", size, err)

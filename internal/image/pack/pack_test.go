@@ -28,7 +28,8 @@ func sample(zip bool) pack.Image {
 		Name: "shop/hello:2", Gzip: zip,
 		Files: []pack.File{
 			file("/app/server", "binary", fs.ModeSetuid|0o755), file("app.txt", "note", 0o600), file("app/data/x", "", 0o644),
-			{Path: "tmp/", Mode: fs.ModeDir | fs.ModeSticky | 0o777}, {Path: "bin", Mode: fs.ModeSymlink | 0o777, Link: "app"},
+			{Path: "tmp/", Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+			{Path: "bin", Mode: fs.ModeSymlink | 0o777, Link: "app"},
 		},
 		Config: core.ImageConfig{Entrypoint: []string{"/app/server"}, Cmd: []string{"-v"}, Env: []string{"A=b"}, WorkingDir: "/app", User: "65534:65534", StopSignal: "SIGINT"},
 	}
@@ -113,10 +114,14 @@ func TestWriteRefuses(t *testing.T) {
 		"no contents":  {pack.Image{Files: []pack.File{{Path: "a"}}}, invalid},
 		"a socket":     {pack.Image{Files: []pack.File{{Path: "a", Mode: fs.ModeSocket}}}, invalid},
 		"name":         {pack.Image{Name: "No Name"}, invalid},
-		"open": {pack.Image{Files: []pack.File{{Path: "a", Open: func() (io.ReadCloser, int64, error) { return nil, 0, errOpen }}}},
-			func(err error) bool { return errors.Is(err, errOpen) }},
-		"short": {pack.Image{Files: []pack.File{{Path: "a", Open: func() (io.ReadCloser, int64, error) { return io.NopCloser(strings.NewReader("x")), 2, nil }}}},
-			func(err error) bool { return err != nil && strings.Contains(err.Error(), "fewer than 2 bytes") }},
+		"open": {
+			pack.Image{Files: []pack.File{{Path: "a", Open: func() (io.ReadCloser, int64, error) { return nil, 0, errOpen }}}},
+			func(err error) bool { return errors.Is(err, errOpen) },
+		},
+		"short": {
+			pack.Image{Files: []pack.File{{Path: "a", Open: func() (io.ReadCloser, int64, error) { return io.NopCloser(strings.NewReader("x")), 2, nil }}}},
+			func(err error) bool { return err != nil && strings.Contains(err.Error(), "fewer than 2 bytes") },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,4 +1,4 @@
-package network
+package network //nolint:testpackage // it tests the inside
 
 import (
 	"net/netip"

@@ -312,7 +312,7 @@ func (r *reaper) reap() {
 	r.mu.Unlock()
 	if len(dying) > 0 {
 		if err := deleteLinks(r.routes, r.group, dying); err != nil {
-			r.log.Warn("ports of ended sandboxes stay until the server is closed", "ports", len(dying), "error", err)
+			r.log.Warn("ports of ended sandboxes stay until the server is closed", slog.Int("ports", len(dying)), slog.Any("error", err))
 		}
 	}
 	for _, w := range waits {

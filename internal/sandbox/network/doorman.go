@@ -70,12 +70,12 @@ func (d *doorman) run() {
 		switch {
 		case err != nil && err.Error() != last:
 			last = err.Error()
-			d.log.Warn("sandboxes may be cut off: the firewall's rules cannot be looked at", "error", err)
+			d.log.Warn("sandboxes may be cut off: the firewall's rules cannot be looked at", slog.Any("error", err))
 		case err == nil:
 			last = ""
 		}
 		if added > 0 {
-			d.log.Info("let sandboxes through the host's iptables filter", "rules", added)
+			d.log.Info("let sandboxes through the host's iptables filter", slog.Int("rules", added))
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (d *doorman) warn() error {
 		if inet && passes && drops && !isIptables(c) {
 			d.log.Warn("a firewall of the host drops what it does not know, sandboxes too: "+
 				"let traffic from the bridge, and to it, through this chain",
-				"bridge", bridgePrefix+d.name, "table", c.Table.Name, "chain", c.Name)
+				slog.String("bridge", bridgePrefix+d.name), slog.String("table", c.Table.Name), slog.String("chain", c.Name))
 		}
 	}
 	var tables []byte
@@ -148,7 +148,7 @@ func (d *doorman) warn() error {
 	if err == nil && slices.Contains(strings.Fields(string(tables)), iptablesTable) {
 		d.log.Warn("the host's firewall uses the old form of iptables, which cannot be opened for sandboxes: "+
 			"if it drops forwarded traffic, add rules that accept the bridge or change to iptables-nft",
-			"bridge", bridgePrefix+d.name)
+			slog.String("bridge", bridgePrefix+d.name))
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (ns namespace) lock(ctx context.Context) (unlock func(), ok bool, err error
 	if err := ns.do(func() (err error) { f, err = os.Open(ownNamespace); return err }); err != nil {
 		return nil, false, fmt.Errorf("open the network namespace to lock it: %w", err)
 	}
-	unlock = func() { f.Close() }
+	unlock = func() { _ = f.Close() }
 	deadline := time.NewTimer(lockWait)
 	defer deadline.Stop()
 	again := time.NewTicker(5 * time.Millisecond)
@@ -99,7 +99,7 @@ func (ns namespace) lock(ctx context.Context) (unlock func(), ok bool, err error
 			return unlock, true, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
+			_ = f.Close()
 			return nil, false, fmt.Errorf("lock the network namespace: %w", err)
 		}
 		select {
@@ -107,7 +107,7 @@ func (ns namespace) lock(ctx context.Context) (unlock func(), ok bool, err error
 		case <-deadline.C:
 			return unlock, false, nil
 		case <-ctx.Done():
-			f.Close()
+			_ = f.Close()
 			return nil, false, fmt.Errorf("wait for the lock of the network namespace: %w", ctx.Err())
 		}
 	}

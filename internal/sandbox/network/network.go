@@ -82,7 +82,7 @@ func Open(ctx context.Context, c Config) (*Network, error) {
 	n := &Network{
 		name:  c.Name,
 		space: namespace(c.Namespace),
-		log:   log.With("network", c.Name),
+		log:   log.With(slog.String("network", c.Name)),
 		ports: make(map[int]string),
 		turns: make(map[int]int),
 	}
@@ -97,7 +97,7 @@ func Open(ctx context.Context, c Config) (*Network, error) {
 	if err := n.open(ctx, c); err != nil {
 		return nil, errors.Join(fmt.Errorf("open sandbox network %s: %w", c.Name, err), n.undo())
 	}
-	n.log.Info("sandbox network open", "range", n.addresses.String(), "gateway", n.gateway.String(), "mtu", n.mtu)
+	n.log.Info("sandbox network open", slog.String("range", n.addresses.String()), slog.String("gateway", n.gateway.String()), slog.Int("mtu", n.mtu))
 	return n, nil
 }
 
@@ -107,7 +107,7 @@ func (n *Network) open(ctx context.Context, c Config) error {
 	}
 	names, err := newUpstreams(c.Nameservers, resolvConf)
 	if err != nil {
-		n.log.Warn("no nameserver for sandboxes: their DNS queries fail until there is one", "error", err)
+		n.log.Warn("no nameserver for sandboxes: their DNS queries fail until there is one", slog.Any("error", err))
 	}
 	h, err := n.space.handle()
 	if err != nil {
@@ -216,7 +216,7 @@ func (n *Network) Close(ctx context.Context) error {
 	n.busy.Wait()
 	unlock, _, err := n.space.lock(ctx)
 	if err != nil {
-		n.log.Warn("closing without the lock of the network namespace", "error", err)
+		n.log.Warn("closing without the lock of the network namespace", slog.Any("error", err))
 		unlock = func() {}
 	}
 	defer unlock()

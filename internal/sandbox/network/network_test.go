@@ -403,7 +403,7 @@ func TestSlots(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	n := w.openForTest(t, "slots")
-	s := attach(t, n, 7)
+	attach(t, n, 7)
 	for _, slot := range []int{-1, n.Slots(), 7} {
 		if _, err := n.Attach(t.Context(), w.outside.fd, slot); err == nil {
 			t.Errorf("Attach with slot %d succeeded", slot)
@@ -416,7 +416,7 @@ func TestSlots(t *testing.T) {
 	// A slot may be taken again while its port is still being deleted, and the address works at once.
 	for range 3 {
 		n.Detach(7)
-		s = attach(t, n, 7)
+		s := attach(t, n, 7)
 		if err := s.echo("tcp", outside+":7", patient); err != nil {
 			t.Fatal(err)
 		}
@@ -474,7 +474,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // The product works in the namespace of its process; here that is the one TestMain made.
-func TestOwnNamespace(t *testing.T) {
+func TestOwnNamespace(t *testing.T) { //nolint:paralleltest // there is one
 	n, err := network.Open(t.Context(), network.Config{Name: "own"})
 	if err != nil {
 		t.Fatal(err)

@@ -56,17 +56,17 @@ func newRelay(ns namespace, at netip.AddrPort, names *upstreams, log *slog.Logge
 	}
 	err := ns.do(func() (err error) {
 		if r.packets, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at)); err != nil {
-			return err
+			return err //nolint:wrapcheck // said below
 		}
 		if r.accepts, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at)); err != nil {
-			r.packets.Close()
+			_ = r.packets.Close()
 		}
-		return err
+		return err //nolint:wrapcheck // said below
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen for DNS queries at the gateway %s: %w", at, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the relay lives until close
 	r.cancel = cancel
 	r.wg.Go(func() { r.servePackets(ctx) })
 	r.wg.Go(func() { r.serveStreams(ctx) })
@@ -76,8 +76,8 @@ func newRelay(ns namespace, at netip.AddrPort, names *upstreams, log *slog.Logge
 // close ends all queries and waits for their goroutines.
 func (r *relay) close() {
 	r.cancel()
-	r.packets.Close()
-	r.accepts.Close()
+	_ = r.packets.Close()
+	_ = r.accepts.Close()
 	r.wg.Wait()
 }
 
@@ -87,7 +87,7 @@ func (r *relay) dial(ctx context.Context, network string, to netip.AddrPort) (ne
 	var conn net.Conn
 	err := r.space.do(func() (err error) {
 		conn, err = (&net.Dialer{Timeout: tryTimeout}).DialContext(ctx, network, to.String())
-		return err
+		return err //nolint:wrapcheck // it names the address
 	})
 	return conn, err
 }
@@ -124,7 +124,7 @@ func (r *relay) servePackets(ctx context.Context) {
 }
 
 func (r *relay) answerPacket(ctx context.Context, query []byte, from netip.AddrPort) {
-	buf := r.buffers.Get().(*[]byte)
+	buf := r.buffers.Get().(*[]byte) //nolint:errcheck // nothing else is in it
 	defer r.buffers.Put(buf)
 	answer := failure(query)
 	for _, server := range r.names.list() {
@@ -133,13 +133,13 @@ func (r *relay) answerPacket(ctx context.Context, query []byte, from netip.AddrP
 			answer = (*buf)[:size]
 			break
 		}
-		r.log.Debug("nameserver did not answer", "nameserver", server.String(), "error", err)
+		r.log.Debug("nameserver did not answer", slog.String("nameserver", server.String()), slog.Any("error", err))
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	if _, err := r.packets.WriteToUDPAddrPort(answer, from); err != nil {
-		r.log.Debug("answer to a sandbox was not sent", "sandbox", from.String(), "error", err)
+		r.log.Debug("answer to a sandbox was not sent", slog.String("sandbox", from.String()), slog.Any("error", err))
 	}
 }
 
@@ -178,9 +178,9 @@ func (r *relay) serveStreams(ctx context.Context) {
 			}
 			continue
 		}
-		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
+		from := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr() //nolint:errcheck // of a TCP connection
 		if !r.streams.take(from) {
-			conn.Close()
+			_ = conn.Close()
 			continue
 		}
 		r.wg.Go(func() {
@@ -209,7 +209,7 @@ func (r *relay) serveStream(ctx context.Context, conn net.Conn) {
 				answer = got
 				break
 			}
-			r.log.Debug("nameserver did not answer", "nameserver", server.String(), "error", err)
+			r.log.Debug("nameserver did not answer", slog.String("nameserver", server.String()), slog.Any("error", err))
 		}
 		if conn.SetDeadline(time.Now().Add(streamIdle)) != nil || writeFrame(conn, answer) != nil {
 			return

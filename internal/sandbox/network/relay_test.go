@@ -1,4 +1,4 @@
-package network
+package network //nolint:testpackage // it tests the inside
 
 import (
 	"log/slog"
@@ -89,6 +89,7 @@ func loopbackUp(t *testing.T) {
 }
 
 func TestRelayAsksTheNext(t *testing.T) {
+	t.Parallel()
 	loopbackUp(t)
 	good := nameserver(t, func(q []byte) [][]byte { return [][]byte{answerTo(q)} })
 	silent := nameserver(t, func([]byte) [][]byte { return nil })
@@ -100,6 +101,7 @@ func TestRelayAsksTheNext(t *testing.T) {
 }
 
 func TestRelayPassesOverForeignAnswers(t *testing.T) {
+	t.Parallel()
 	loopbackUp(t)
 	server := nameserver(t, func(q []byte) [][]byte {
 		otherID, otherName, noResponse := answerTo(q), answerTo(q), slices.Clone(q)
@@ -114,6 +116,7 @@ func TestRelayPassesOverForeignAnswers(t *testing.T) {
 }
 
 func TestRelaySaysThatNobodyAnswered(t *testing.T) {
+	t.Parallel()
 	loopbackUp(t)
 	for _, servers := range [][]netip.AddrPort{nil, {netip.MustParseAddrPort("127.0.0.1:1")}} {
 		got := ask(t, servers...)

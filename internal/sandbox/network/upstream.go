@@ -95,7 +95,7 @@ func parseResolvConf(text []byte) ([]netip.AddrPort, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the nameservers: %w", err)
 	}
 	if len(servers) == 0 {
 		return nil, bad

@@ -91,8 +91,7 @@ func TestKernelKillsMisfits(t *testing.T) {
 // signalOf is the signal that ended a program, or 0.
 func signalOf(t *testing.T, err error) unix.Signal {
 	t.Helper()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			return status.Signal()
 		}

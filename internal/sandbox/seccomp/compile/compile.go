@@ -201,6 +201,7 @@ func (b *builder) cond(c Cond, yes, no int) int {
 		c.Op, yes, no = GreaterEqual, no, yes
 	case LessEqual:
 		c.Op, yes, no = Greater, no, yes
+	default: // the others are tested as they are
 	}
 	low := uint32(offArgs + argSize*c.Arg)
 	high := low + 4
@@ -215,6 +216,7 @@ func (b *builder) cond(c Cond, yes, no int) int {
 	case MaskedEqual:
 		yes = b.masked(low, uint32(c.Mask), lowValue, yes, no)
 		return b.masked(high, uint32(c.Mask>>32), highValue, yes, no)
+	default: // greater, below
 	}
 	code := uint16(opJumpGT)
 	if c.Op == GreaterEqual {

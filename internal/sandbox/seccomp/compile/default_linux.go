@@ -86,8 +86,8 @@ func rulesOf(call *seccomp.Syscall, numbers map[string]uint32) ([]Rule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("profile entry for %v: %w", call.Names, err)
 	}
-	if call.Name != "" {
-		return nil, fmt.Errorf("profile entry for %s uses the deprecated field name", call.Name)
+	if call.Name != "" { //nolint:staticcheck // deprecated, and so refused
+		return nil, fmt.Errorf("profile entry for %s uses the deprecated field name", call.Name) //nolint:staticcheck // as above
 	}
 	var rules []Rule
 	for _, name := range call.Names {
