@@ -1,0 +1,204 @@
+// Command bench measures Dayfly: go run . COMMAND, with one command for each
+// measure, and doc, which writes docs/performance.md from the results.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dayfly-io/dayfly/bench/load"
+	"github.com/dayfly-io/dayfly/bench/measure"
+	"github.com/dayfly-io/dayfly/bench/report"
+	"github.com/dayfly-io/dayfly/bench/result"
+)
+
+const usage = `usage: go run . COMMAND [flags]
+
+  cold      time from a request to the first byte, when no instance is there
+  coldrate  instances started, used and taken down per second
+  hot       calls per second of instances that are there, against none of us
+  memory    memory of the server, idle and after a million calls
+  unpack    loading and unpacking an image
+  doc       write docs/performance.md from the newest results
+
+go run . COMMAND -h lists the flags of a command.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// take is a measure whose flags have been read.
+type take func(context.Context, *measure.Bench) error
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return flag.ErrHelp
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	results := flags.String("results", "results", "directory of the results")
+	program := flags.String("program", "../bin/dayfly", "the dayfly to measure")
+	peers := flags.String("peers", ".peers", "directory with peers that are not installed, as run.sh fetches them")
+	measures := map[string]func(*flag.FlagSet) take{
+		"cold": cold, "coldrate": coldRate, "hot": hot, "memory": memory, "unpack": unpack,
+	}
+	if args[0] == "doc" {
+		out := flags.String("o", "../docs/performance.md", "file to write")
+		if err := flags.Parse(args[1:]); err != nil {
+			return err
+		}
+		return report.Write(*out, *results)
+	}
+	prepare, ok := measures[args[0]]
+	if !ok {
+		fmt.Fprint(os.Stderr, usage)
+		return fmt.Errorf("there is no command %q", args[0])
+	}
+	do := prepare(flags)
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if inside, err := enter(ctx); err != nil || !inside {
+		return err
+	}
+	return measureOne(ctx, args, *program, *results, *peers, do)
+}
+
+// measureOne takes one measure, in a directory of its own.
+func measureOne(ctx context.Context, args []string, program, results, peers string, do take) error {
+	program, err := filepath.Abs(program)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(program); err != nil {
+		return fmt.Errorf("there is no program to measure (make build makes it): %w", err)
+	}
+	dir, err := os.MkdirTemp("", "dayfly-bench-")
+	if err != nil {
+		return fmt.Errorf("make a directory for the run: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // what is left of it does no harm
+	out, err := result.Create(results, result.Describe(args[0], program, dir, args[1:]))
+	if err != nil {
+		return err
+	}
+	b := &measure.Bench{
+		Program: program, Dir: dir, PeerEnv: peerEnv(peers), Out: out, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	err = do(ctx, b)
+	if err != nil {
+		err = errors.Join(err, out.Note("the run failed: %v", err))
+	}
+	r, cerr := out.Close(err == nil)
+	if err := errors.Join(err, cerr); err != nil {
+		return err
+	}
+	fmt.Printf("%s\nraw results: %s\n", report.Section(r), out.Path())
+	return nil
+}
+
+// peerEnv gives an environment in which the peers of a directory are found,
+// behind those that are installed.
+func peerEnv(dir string) []string {
+	var env []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "PATH=") && !strings.HasPrefix(e, "LD_LIBRARY_PATH=") {
+			env = append(env, e)
+		}
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		abs = dir
+	}
+	libraries, _ := filepath.Glob(abs + "/lib/*-linux-gnu*") // the pattern is a good one
+	return append(env, "LD_LIBRARY_PATH="+strings.Join(append(libraries, os.Getenv("LD_LIBRARY_PATH")), ":"),
+		"PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:"+abs+"/usr/bin:"+abs+"/usr/sbin")
+}
+
+func cold(f *flag.FlagSet) take {
+	var o measure.ColdOptions
+	f.IntVar(&o.Calls, "n", 200, "cold starts of each variant of ours and of the plain process")
+	f.IntVar(&o.PeerCalls, "peers-n", 40, "cold starts of each other peer")
+	f.IntVar(&o.Rounds, "rounds", 10, "rounds into which they are divided")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Cold(ctx, b, o) }
+}
+
+func coldRate(f *flag.FlagSet) take {
+	var o measure.ColdRateOptions
+	f.IntVar(&o.Rounds, "rounds", 3, "rounds")
+	f.DurationVar(&o.Duration, "duration", 10*time.Second, "of one variant in one round")
+	f.IntVar(&o.Connections, "c", 4, "callers at a time")
+	f.IntVar(&o.Functions, "functions", 2000, "http functions of each network that take turns")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.ColdRate(ctx, b, o) }
+}
+
+func hot(f *flag.FlagSet) take {
+	o := measure.HotOptions{Clients: []int{1, 8, 32}, Instances: []int{4, 32}}
+	f.IntVar(&o.Rounds, "rounds", 6, "rounds")
+	f.DurationVar(&o.Duration, "duration", 3*time.Second, "of one variant in one round")
+	f.DurationVar(&o.Warm, "warm", time.Second, "of each variant before")
+	f.Func("clients", "numbers of callers at a time (1,8,32)", numbers(&o.Clients))
+	f.Func("instances", "bounds of instances (4,32)", numbers(&o.Instances))
+	f.Func("client", "what makes the load: wrk or own (wrk where it is installed)", func(s string) (err error) {
+		switch s {
+		case "own":
+			o.Client = load.Own{}
+		case "wrk":
+			o.Client, err = load.FindWrk()
+		default:
+			err = errors.New("it is wrk or own")
+		}
+		return err
+	})
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Hot(ctx, b, o) }
+}
+
+// numbers reads a list of numbers.
+func numbers(to *[]int) func(string) error {
+	return func(s string) error {
+		*to = nil
+		for part := range strings.SplitSeq(s, ",") {
+			n, err := strconv.Atoi(part)
+			if err != nil || n < 1 {
+				return fmt.Errorf("%q is not a number over 0", part)
+			}
+			*to = append(*to, n)
+		}
+		return nil
+	}
+}
+
+func memory(f *flag.FlagSet) take {
+	var o measure.MemoryOptions
+	f.Int64Var(&o.Calls, "calls", 1_000_000, "calls in all")
+	f.IntVar(&o.Connections, "c", 8, "callers at a time")
+	f.DurationVar(&o.Settle, "settle", 10*time.Second, "rest before each look")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Memory(ctx, b, o) }
+}
+
+func unpack(f *flag.FlagSet) take {
+	var o measure.UnpackOptions
+	f.IntVar(&o.Rounds, "rounds", 5, "rounds")
+	f.IntVar(&o.Megabytes, "mb", 250, "size of the layer, about")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Unpack(ctx, b, o) }
+}
