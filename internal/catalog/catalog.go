@@ -55,8 +55,13 @@ func (c *Catalog) follow(ctx context.Context) {
 		case <-tick.C:
 		}
 		err := c.Refresh(ctx)
-		if err != nil && !failing && ctx.Err() == nil {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
 			c.log.Error("following the changes of functions did not work; trying again", slog.Any("error", err))
+		case err == nil && failing:
+			c.log.Info("the changes of functions are followed again")
 		}
 		failing = err != nil
 	}

@@ -183,8 +183,8 @@ func (s Spec) Validate() error {
 		return Invalid("the network %q is not known: it is egress or none", s.Network)
 	case s.Memory < MinMemory || s.Memory > MaxMemory:
 		return Invalid("the memory %s is out of bounds: %s to %s", s.Memory, MinMemory, MaxMemory)
-	case s.CPU < 10:
-		return Invalid("the cpu %s is too little: 0.01 is the least", s.CPU)
+	case s.CPU < MinCPU || s.CPU > MaxCPU:
+		return Invalid("the cpu %s is out of bounds: %s to %s", s.CPU, MinCPU, MaxCPU)
 	case s.Timeout < time.Millisecond || s.Timeout > MaxTimeout:
 		return Invalid("the timeout %s is out of bounds: 1ms to %s", s.Timeout, MaxTimeout)
 	case s.Args != "" && s.Args != ArgsBody:
@@ -196,8 +196,11 @@ func (s Spec) Validate() error {
 	if err := s.Limits.validate(); err != nil {
 		return err
 	}
-	if s.Instances.Max < 0 || s.Instances.Idle < 0 {
-		return Invalid("instances.max and instances.idle may not be under 0")
+	if s.Instances.Max < 0 {
+		return Invalid("instances.max is %d; it may be 1 or more, or 0 for no bound", s.Instances.Max)
+	}
+	if s.Instances.Idle < time.Millisecond {
+		return Invalid("instances.idle is %s; it may be 1ms or more", s.Instances.Idle)
 	}
 	return validateEnv(s.Env)
 }

@@ -35,13 +35,29 @@ func ParseBytes(s string) (Bytes, error) {
 		if !ok {
 			continue
 		}
-		f, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || f < 0 || f*float64(u.size) > math.MaxInt64/2 || math.IsNaN(f) {
-			break
+		if n, ok := scale(strings.TrimSpace(number), int64(u.size)); ok {
+			return Bytes(n), nil
 		}
-		return Bytes(math.Round(f * float64(u.size))), nil
+		break
 	}
 	return 0, Invalid("%q is not a size: write a number and a unit, such as 128MiB", s)
+}
+
+// scale reads a decimal number of units and gives it in ones, rounded; false
+// when it is none, or does not fit.
+func scale(number string, unit int64) (int64, bool) {
+	if strings.Trim(number, "0123456789.") != "" {
+		return 0, false
+	}
+	// Whole numbers are read exactly: a float has 53 bits of them.
+	if n, err := strconv.ParseInt(number, 10, 64); err == nil && n <= math.MaxInt64/unit {
+		return n * unit, true
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || f*float64(unit) >= math.MaxInt64 {
+		return 0, false
+	}
+	return int64(math.Round(f * float64(unit))), true
 }
 
 // String gives the size in the largest binary unit that divides it.
@@ -70,13 +86,19 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 // CPU is a share of processors in thousandths: 1000 is one whole processor.
 type CPU int64
 
+// MinCPU and MaxCPU are the bounds of a share.
+const (
+	MinCPU CPU = 10
+	MaxCPU CPU = 1024_000
+)
+
 // ParseCPU reads processors as a decimal number, such as 0.5 or 2.
 func ParseCPU(s string) (CPU, error) {
-	f, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
-	if err != nil || math.IsNaN(f) || f <= 0 || f > 1024 {
-		return 0, Invalid("%q is not a number of processors: write a number over 0, such as 0.5", s)
+	n, ok := scale(strings.TrimSpace(s), 1000)
+	if !ok || n <= 0 || n > int64(MaxCPU) {
+		return 0, Invalid("%q is not a number of processors: write a number from %s to %s, such as 0.5", s, MinCPU, MaxCPU)
 	}
-	return CPU(math.Round(f * 1000)), nil
+	return CPU(n), nil
 }
 
 // String gives the number of processors, such as 0.5.

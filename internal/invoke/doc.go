@@ -7,7 +7,9 @@
 // for a disk, and no lock that functions share but those of maps.
 //
 // A run that has not been written yet is in memory, and every read sees it
-// there: a list writes first what is pending. What is written later than it
+// there: a list has it in its place. While the store does not take what is
+// written, runs are kept in memory up to a bound, and calls beyond it are
+// refused with the store's error; it goes on by itself when the store does. What is written later than it
 // happened can be lost with the server: a waiting call dies with its server
 // anyhow. A run that began with a cold start, or has gone on for a second, is
 // written down while it runs, so that the next server can tell that it was

@@ -15,6 +15,8 @@ type live struct {
 	mu    sync.Mutex
 	run   core.Run
 	saved bool // a row of it has been written while it ran
+
+	queued bool // it is handed over to be written; recorder.mu guards this
 }
 
 // now gives the run as it is.
@@ -33,42 +35,70 @@ func (l *live) change(f func(*core.Run)) {
 	f(&l.run)
 }
 
-// registry finds live runs by id.
+// registry finds live runs by id, and knows of calls under way.
 type registry struct {
-	shards [16]struct {
-		mu   sync.Mutex
-		runs map[core.RunID]*live
-	}
+	shards [16]shard
+}
+
+type shard struct {
+	mu     sync.Mutex
+	runs   map[core.RunID]*live
+	closed bool
+	calls  sync.WaitGroup // each is added under mu, and not when closed
 }
 
 // of spreads ids, which count up, evenly.
-func (r *registry) of(id core.RunID) (mu *sync.Mutex, runs *map[core.RunID]*live) {
-	s := &r.shards[uint64(id)%uint64(len(r.shards))]
-	return &s.mu, &s.runs
+func (r *registry) of(id core.RunID) *shard { return &r.shards[uint64(id)%uint64(len(r.shards))] }
+
+// add takes in a run whose call begins; false when no call may begin any more.
+func (r *registry) add(id core.RunID, l *live) bool {
+	s := r.of(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.runs == nil {
+		s.runs = map[core.RunID]*live{}
+	}
+	s.runs[id] = l
+	s.calls.Add(1)
+	return true
 }
 
-func (r *registry) add(id core.RunID, l *live) {
-	mu, runs := r.of(id)
-	mu.Lock()
-	defer mu.Unlock()
-	if *runs == nil {
-		*runs = map[core.RunID]*live{}
+// returned says that the call of a run is over.
+func (r *registry) returned(id core.RunID) { r.of(id).calls.Done() }
+
+// close lets no more calls begin.
+func (r *registry) close() {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
 	}
-	(*runs)[id] = l
+}
+
+// wait waits until all calls are over; close comes before it.
+func (r *registry) wait() {
+	for i := range r.shards {
+		r.shards[i].calls.Wait()
+	}
 }
 
 func (r *registry) find(id core.RunID) *live {
-	mu, runs := r.of(id)
-	mu.Lock()
-	defer mu.Unlock()
-	return (*runs)[id]
+	s := r.of(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs[id]
 }
 
+// remove forgets a run that is on disk.
 func (r *registry) remove(id core.RunID) {
-	mu, runs := r.of(id)
-	mu.Lock()
-	defer mu.Unlock()
-	delete(*runs, id)
+	s := r.of(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.runs, id)
 }
 
 func (r *registry) all() []*live {

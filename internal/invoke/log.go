@@ -6,7 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 )
@@ -19,10 +21,13 @@ type runLog struct {
 	bytes    core.Bytes // printed, also what was cut
 	sequence int64      // of the last line
 	pending  []core.LogLine
-	written  int64 // sequence up to which lines have been taken to be written
+	written  int64          // sequence up to which lines have been taken to be written
+	last     []core.LogLine // the last ones, written or not
+	held     *atomic.Int64  // bytes of all runs' pending lines
 	cut      bool
 	ended    bool
 	changed  chan struct{} // closed at the next change; nil while nobody waits
+	over     chan struct{} // closed at the end; nil while nobody waits
 	percent  int           // progress in hundredths, -1 for none
 	text     string
 }
@@ -57,8 +62,15 @@ func (g *runLog) add(line core.LogLine) {
 	g.sequence++
 	line.Sequence = g.sequence
 	g.pending = append(g.pending, line)
+	g.held.Add(cost(line))
+	g.last = keepLast(g.last, line)
 	g.tell()
 }
+
+// lineCost is what a line takes in memory besides its text, in bytes.
+const lineCost = 96
+
+func cost(line core.LogLine) int64 { return int64(len(line.Text)) + lineCost }
 
 // readProgress reads "::progress 42 text" (contracts: "job").
 func (g *runLog) readProgress(line string) {
@@ -86,6 +98,22 @@ func (g *runLog) end() {
 	defer g.mu.Unlock()
 	g.ended = true
 	g.tell()
+	if g.over != nil {
+		close(g.over)
+	}
+}
+
+// done gives a channel that is closed when the run has ended.
+func (g *runLog) done() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over == nil {
+		g.over = make(chan struct{})
+		if g.ended {
+			close(g.over)
+		}
+	}
+	return g.over
 }
 
 // after gives the lines in memory whose sequence is over n; the channel is
@@ -107,6 +135,13 @@ func (g *runLog) after(n int64) (lines []core.LogLine, first int64, more <-chan 
 	return lines, first, g.changed
 }
 
+// fresh reports whether there are lines that have not been taken.
+func (g *runLog) fresh() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sequence > g.written
+}
+
 // take gives the lines that have not been taken yet, to be written. They stay
 // readable until wrote.
 func (g *runLog) take() []core.LogLine {
@@ -124,6 +159,9 @@ func (g *runLog) wrote(sequence int64) {
 	defer g.mu.Unlock()
 	first := g.sequence - int64(len(g.pending)) + 1
 	if n := sequence - first + 1; n > 0 {
+		for _, line := range g.pending[:n] {
+			g.held.Add(-cost(line))
+		}
 		g.pending = append([]core.LogLine(nil), g.pending[n:]...)
 	}
 }
@@ -142,11 +180,22 @@ const (
 	tailBytes = 2048
 )
 
-// tail gives the last lines in memory as text.
+// tail gives the last lines as text.
 func (g *runLog) tail() string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return tailOf(g.pending)
+	return tailOf(g.last)
+}
+
+// keepLast adds a line to the last ones, of which it keeps at least tailLines.
+func keepLast(last []core.LogLine, line core.LogLine) []core.LogLine {
+	if len(last) >= 2*tailLines {
+		last = append(last[:0], last[tailLines:]...)
+	}
+	if n := len(line.Text); n > tailBytes {
+		line.Text = strings.Clone(line.Text[n-tailBytes:])
+	}
+	return append(last, line)
 }
 
 func tailOf(lines []core.LogLine) string {
@@ -156,7 +205,8 @@ func tailOf(lines []core.LogLine) string {
 		b.WriteByte('\n')
 	}
 	s := b.String()
-	return strings.TrimRight(s[max(0, len(s)-tailBytes):], "\n")
+	// The cut may go through a character.
+	return strings.ToValidUTF8(strings.TrimRight(s[max(0, len(s)-tailBytes):], "\n"), "")
 }
 
 // maxLine is how long a line of a log may be; a longer one is broken.
@@ -175,9 +225,11 @@ type source struct {
 }
 
 // begin makes the run the one whose lines come now.
+// What was printed before is not the run's, also when no line end has come.
 func (s *source) begin(l *live, id core.RunID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.flush(time.Now())
 	s.run, s.runID = l, id
 }
 
@@ -203,7 +255,7 @@ func (s *source) flush(now time.Time) {
 func (s *source) line(stream core.Stream, now time.Time, text []byte) {
 	line := core.LogLine{
 		Instance: s.id, Run: s.runID, Stream: stream, Time: now,
-		Text: strings.ToValidUTF8(strings.TrimSuffix(string(text), "\r"), "\uFFFD"),
+		Text: strings.ToValidUTF8(string(text), "\uFFFD"),
 	}
 	if s.run != nil {
 		s.run.log.add(line)
@@ -211,10 +263,7 @@ func (s *source) line(stream core.Stream, now time.Time, text []byte) {
 	}
 	// Between runs there is nobody to keep it for: the last lines serve to
 	// explain why an instance did not start.
-	if len(s.boot) >= 2*tailLines {
-		s.boot = append(s.boot[:0], s.boot[tailLines:]...)
-	}
-	s.boot = append(s.boot, line)
+	s.boot = keepLast(s.boot, line)
 }
 
 // tail gives the last lines that were printed before the first run.
@@ -239,26 +288,48 @@ func (w stream) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	partial := &s.partial[w.which-1]
 	for len(rest) > 0 {
-		i := bytes.IndexByte(rest, '\n')
+		text, whole := rest, false
+		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
+			text, whole = rest[:i], true
+		}
 		switch {
-		case i < 0 && len(*partial)+len(rest) < maxLine:
-			*partial = append(*partial, rest...)
-			return len(p), nil
-		case i < 0 || len(*partial)+i > maxLine:
-			n := min(maxLine-len(*partial), len(rest))
-			*partial = append(*partial, rest[:n]...)
+		case len(*partial)+len(text) > maxLine:
+			n := maxLine - len(*partial)
+			*partial = append(*partial, text[:n]...)
 			rest = rest[n:]
-			s.line(w.which, now, *partial)
-			*partial = (*partial)[:0]
-		case len(*partial) == 0:
-			s.line(w.which, now, rest[:i])
-			rest = rest[i+1:]
+			n = wholeRunes(*partial)
+			s.line(w.which, now, (*partial)[:n])
+			*partial = append((*partial)[:0], (*partial)[n:]...)
+			continue
+		case !whole:
+			*partial = append(*partial, text...)
+		case len(*partial) == 0: // the usual case, without a copy
+			s.line(w.which, now, bytes.TrimSuffix(text, carriageReturn))
 		default:
-			*partial = append(*partial, rest[:i]...)
-			s.line(w.which, now, *partial)
+			*partial = append(*partial, text...)
+			s.line(w.which, now, bytes.TrimSuffix(*partial, carriageReturn))
 			*partial = (*partial)[:0]
-			rest = rest[i+1:]
+		}
+		rest = rest[len(text):]
+		if whole {
+			rest = rest[1:]
 		}
 	}
 	return len(p), nil
+}
+
+var carriageReturn = []byte{'\r'}
+
+// wholeRunes gives the length of p without the begin of a character at its
+// end whose rest has not come.
+func wholeRunes(p []byte) int {
+	for i := len(p) - 1; i >= 0 && len(p)-i < utf8.UTFMax; i-- {
+		if utf8.RuneStart(p[i]) {
+			if !utf8.FullRune(p[i:]) {
+				return i
+			}
+			break
+		}
+	}
+	return len(p)
 }

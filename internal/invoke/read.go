@@ -1,8 +1,10 @@
 package invoke
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -30,18 +32,40 @@ func (s *Service) withUsage(run core.Run) core.Run {
 	return run
 }
 
-// Runs lists runs that pass the filter, newest first. What is only in memory
-// is written first, so that the list has it in its place.
+// Runs lists runs that pass the filter, newest first. Those that are in memory
+// stand in their places as they are now, whether the store has them or not.
 func (s *Service) Runs(ctx context.Context, _ core.Principal, filter core.RunFilter, page core.Page) (core.RunPage, error) {
-	s.recorder.flush(ctx)
+	before, err := page.AfterRun()
+	if err != nil {
+		return core.RunPage{}, err //nolint:wrapcheck // it says what is wrong
+	}
+	// First, so that a run which is written meanwhile is seen here or there.
+	live := s.runs.all()
 	out, err := s.Store.Runs(ctx, filter, page)
 	if err != nil {
 		return core.RunPage{}, fmt.Errorf("list runs: %w", err)
 	}
-	for i, run := range out.Runs {
-		if l := s.runs.find(run.ID); l != nil {
-			out.Runs[i] = l.now()
+	down, err := core.Page{Cursor: out.Next}.AfterRun()
+	if err != nil {
+		return core.RunPage{}, fmt.Errorf("list runs: %w", err)
+	}
+	var fresh []core.Run
+	inMemory := make(map[core.RunID]bool, len(live))
+	for _, l := range live {
+		run := l.now()
+		if before != 0 && run.ID >= before || run.ID < down {
+			continue
 		}
+		inMemory[run.ID] = true
+		if filter.Match(run) {
+			fresh = append(fresh, run)
+		}
+	}
+	out.Runs = append(slices.DeleteFunc(out.Runs, func(r core.Run) bool { return inMemory[r.ID] }), fresh...)
+	slices.SortFunc(out.Runs, func(a, b core.Run) int { return cmp.Compare(b.ID, a.ID) })
+	if size := page.Size(); len(out.Runs) > size {
+		out.Runs = out.Runs[:size]
+		out.Next, out.SearchedTo = core.Cursor(out.Runs[size-1].ID.String()), time.Time{}
 	}
 	return out, nil
 }
@@ -67,20 +91,19 @@ func (s *Service) Cancel(ctx context.Context, p core.Principal, id core.RunID) (
 	l.cancel(core.Errorf(core.KindConflict, core.ReasonCancelledByUser, "the run was cancelled by %s", p.Name))
 	ctx, cancel := context.WithTimeout(ctx, cancelPatience)
 	defer cancel()
-	for {
-		_, _, more := l.log.after(0)
-		if more == nil {
-			return l.now(), nil
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return l.now(), &core.Error{
-				Kind: core.KindTimeout, Code: core.ReasonTimeout,
-				Message: fmt.Sprintf("run %s was told to stop and has not ended yet: look at it again", id),
-			}
+	select {
+	case <-l.log.done():
+	case <-ctx.Done():
+		return l.now(), &core.Error{
+			Kind: core.KindTimeout, Code: core.ReasonTimeout,
+			Message: fmt.Sprintf("run %s was told to stop and has not ended yet: look at it again", id),
 		}
 	}
+	run := l.now()
+	if run.Reason != core.ReasonCancelledByUser {
+		return run, core.Conflict("run %s has ended by itself in the same moment: it is %s", id, run.State)
+	}
+	return run, nil
 }
 
 // Logs gives up to limit lines of a run whose sequence is over after, in

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -14,10 +15,12 @@ import (
 const linger = 25 * time.Millisecond
 
 // maxBatch is how many runs are written at once, maxPending how many may wait
-// to be: past that the disk does not keep up, and calls are refused.
+// to be, and maxHeld how many bytes of their logs: past that the disk does not
+// keep up, and calls are refused.
 const (
 	maxBatch   = 2000
 	maxPending = 100_000
+	maxHeld    = 256 << 20
 )
 
 // longAfter is the time after which a run is written down while it runs.
@@ -29,20 +32,24 @@ type recorder struct {
 	logs  LogStore
 	runs  *registry
 	log   *slog.Logger
+	held  atomic.Int64 // bytes of log lines that are not on disk yet
 
-	mu      sync.Mutex
-	pending []*live // finished, or to be written down while they run
-	failing error   // why the last write did not work
-	wake    chan struct{}
-	asked   chan chan struct{} // to flush at once
-	stop    chan struct{}
-	done    sync.WaitGroup
+	mu         sync.Mutex
+	maxPending int
+	maxHeld    int64
+	pending    []*live // finished, or to be written down while they run
+	failing    error   // why the last write did not work
+
+	wake chan struct{}
+	stop chan struct{}
+	done sync.WaitGroup
 }
 
 func newRecorder(s Store, logs LogStore, runs *registry, log *slog.Logger) *recorder {
 	r := &recorder{
 		store: s, logs: logs, runs: runs, log: log,
-		wake: make(chan struct{}, 1), asked: make(chan chan struct{}), stop: make(chan struct{}),
+		maxPending: maxPending, maxHeld: maxHeld,
+		wake: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	r.done.Go(r.keep)
 	return r
@@ -51,6 +58,11 @@ func newRecorder(s Store, logs LogStore, runs *registry, log *slog.Logger) *reco
 // add hands a run over to be written.
 func (r *recorder) add(l *live) {
 	r.mu.Lock()
+	if l.queued {
+		r.mu.Unlock()
+		return
+	}
+	l.queued = true
 	r.pending = append(r.pending, l)
 	n := len(r.pending)
 	r.mu.Unlock()
@@ -66,7 +78,7 @@ func (r *recorder) add(l *live) {
 func (r *recorder) ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.pending) < maxPending {
+	if len(r.pending) < r.maxPending && r.held.Load() < r.maxHeld {
 		return nil
 	}
 	if r.failing != nil {
@@ -82,23 +94,6 @@ func (r *recorder) healthy() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.failing == nil
-}
-
-// flush returns when all that was handed over before has been written, or
-// could not be.
-func (r *recorder) flush(ctx context.Context) {
-	done := make(chan struct{})
-	select {
-	case r.asked <- done:
-	case <-r.stop:
-		return
-	case <-ctx.Done():
-		return
-	}
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 }
 
 func (r *recorder) keep() {
@@ -125,12 +120,6 @@ func (r *recorder) keep() {
 				r.addLong(now)
 			}
 			r.write()
-		case done := <-r.asked:
-			if r.healthy() {
-				r.addLong(time.Time{})
-			}
-			r.write()
-			close(done)
 		case <-r.stop:
 			r.write()
 			return
@@ -138,21 +127,18 @@ func (r *recorder) keep() {
 	}
 }
 
-// addLong hands over the runs that go on since longAfter before now, or all
-// that go on when now is zero, with what they have printed since.
+// addLong hands over the runs that go on since longAfter before now, the first
+// time, and when they have printed since.
 func (r *recorder) addLong(now time.Time) {
 	for _, l := range r.runs.all() {
 		run := l.now()
-		if run.State.Final() || (!now.IsZero() && now.Sub(run.CreatedAt) < longAfter) {
+		if run.State.Final() || now.Sub(run.CreatedAt) < longAfter {
 			continue
 		}
-		l.log.mu.Lock()
-		fresh := l.log.sequence > l.log.written
-		l.log.mu.Unlock()
 		l.mu.Lock()
 		saved := l.saved
 		l.mu.Unlock()
-		if !saved || fresh || now.IsZero() {
+		if !saved || l.log.fresh() {
 			r.add(l)
 		}
 	}
@@ -164,6 +150,9 @@ func (r *recorder) write() {
 		r.mu.Lock()
 		n := min(len(r.pending), maxBatch)
 		batch := r.pending[:n:n]
+		for _, l := range batch {
+			l.queued = false // what happens from now on is another matter
+		}
 		r.mu.Unlock()
 		if n == 0 {
 			return
@@ -174,6 +163,8 @@ func (r *recorder) write() {
 		r.failing = err
 		if err == nil {
 			r.pending = append([]*live(nil), r.pending[n:]...)
+		} else {
+			r.keepPending(n)
 		}
 		r.mu.Unlock()
 		if changed && err != nil {
@@ -185,6 +176,20 @@ func (r *recorder) write() {
 			return
 		}
 	}
+}
+
+// keepPending lets the first n stay pending; those that have been handed over
+// anew meanwhile are there once. mu is held.
+func (r *recorder) keepPending(n int) {
+	stay := make([]*live, 0, len(r.pending))
+	for i, l := range r.pending {
+		if i < n && l.queued {
+			continue // it stands further back
+		}
+		l.queued = true
+		stay = append(stay, l)
+	}
+	r.pending = stay
 }
 
 func (r *recorder) writeBatch(batch []*live) error {
@@ -238,4 +243,7 @@ func (r *recorder) writeBatch(batch []*live) error {
 func (r *recorder) close() {
 	close(r.stop)
 	r.done.Wait()
+	if n := len(r.pending); n > 0 {
+		r.log.Error("records of runs are lost", slog.Int("runs", n), slog.Any("error", r.failing))
+	}
 }

@@ -43,13 +43,15 @@ func New(ctx context.Context, c Config) *Service {
 	return s
 }
 
-// Close ends all instances, then writes what is pending. Calls have ended or
-// end now.
+// Close refuses new calls and ends those under way, ends all instances, and
+// then writes what is pending.
 func (s *Service) Close() {
+	s.runs.close()
 	for _, l := range s.runs.all() {
 		l.cancel(errStopping)
 	}
 	s.pool.Close()
+	s.runs.wait()
 	s.recorder.close()
 }
 
@@ -81,6 +83,10 @@ func (s *Service) Call(ctx context.Context, p core.Principal, app, function, tri
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	l := s.open(p, def, trigger, req, cancel)
+	if !s.runs.add(l.run.ID, l) {
+		return core.Run{}, errStopping
+	}
+	defer s.runs.returned(l.run.ID)
 	call := &core.Call{Run: &l.run, Definition: def, Request: req, Traceparent: traceparent(req)}
 	var out core.Outcome
 	if def.Version.Spec.Contract == core.ContractJob {
@@ -94,14 +100,13 @@ func (s *Service) Call(ctx context.Context, p core.Principal, app, function, tri
 // open makes the run of a call.
 func (s *Service) open(p core.Principal, def *core.Definition, trigger string, req *core.Request, cancel context.CancelCauseFunc) *live {
 	l := &live{cancel: cancel}
-	l.log.limit, l.log.percent = def.Version.Spec.Limits.Log, -1
+	l.log.limit, l.log.percent, l.log.held = def.Version.Spec.Limits.Log, -1, &s.recorder.held
 	l.run = core.Run{
 		ID: core.RunID(s.IDs.Next()), AppID: def.App.ID, FunctionID: def.Function.ID,
 		App: def.App.Name, Function: def.Function.Name, Version: def.Version.Number,
 		State: core.StateQueued, Trigger: trigger, Principal: p.Name, Attempt: 1,
 		Method: req.Method, Path: req.Path, CreatedAt: time.Now().Truncate(time.Microsecond), Progress: -1,
 	}
-	s.runs.add(l.run.ID, l)
 	return l
 }
 
@@ -130,13 +135,13 @@ func (s *Service) callWeb(ctx context.Context, l *live, call *core.Call, reply c
 	call.Instance = lease.ID
 	call.Deadline = l.run.StartedAt.Add(call.Definition.Version.Spec.Timeout)
 	out := s.Web.Serve(ctx, call, reply)
+	if out.Reason == core.ReasonFunctionError && out.Kill {
+		s.explainEnd(ctx, call, &out) // which also waits for all that it printed
+	}
 	if err := s.Driver.Drain(lease.ID); err != nil {
 		out.Kill = true
 	}
 	src.end()
-	if out.State == core.StateFailed && out.Kill {
-		s.explainEnd(ctx, call, &out)
-	}
 	s.pool.Release(lease, out.Kill)
 	return out, nil
 }
@@ -151,7 +156,7 @@ func (s *Service) explainEnd(ctx context.Context, call *core.Call, out *core.Out
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exitPatience)
 	defer cancel()
 	exit, err := s.Driver.Wait(ctx, call.Instance)
-	if err != nil {
+	if err != nil || exit.Lost {
 		return
 	}
 	name := call.Definition.App.Name + "/" + call.Definition.Function.Name

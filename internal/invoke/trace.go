@@ -14,11 +14,9 @@ func traceparent(req *core.Request) string {
 		size    = 55 // 00-{32 hex}-{16 hex}-{2 hex}
 		traceAt = 3
 		spanAt  = 36
-		flagsAt = 53
 	)
 	var b [size]byte
-	given := req.Header.Get("Traceparent")
-	if len(given) >= size && given[2] == '-' && given[35] == '-' && given[52] == '-' && given[:2] != "ff" && isHex(given[traceAt:35]) && isHex(given[flagsAt:55]) {
+	if given := req.Header.Get("Traceparent"); isTraceparent(given) {
 		copy(b[:], given[:size])
 		copy(b[:], "00")
 	} else {
@@ -28,6 +26,16 @@ func traceparent(req *core.Request) string {
 	}
 	putHex(b[spanAt:], rand.Uint64()|1) // a span of zeros is not valid
 	return string(b[:])
+}
+
+// isTraceparent reports whether s is a trace context. Versions over 00 may have
+// more at the end.
+func isTraceparent(s string) bool {
+	const size, zeros = 55, "00000000000000000000000000000000"
+	return len(s) >= size && s[2] == '-' && s[35] == '-' && s[52] == '-' &&
+		isHex(s[:2]) && isHex(s[3:35]) && isHex(s[36:52]) && isHex(s[53:size]) &&
+		s[:2] != "ff" && s[3:35] != zeros && s[36:52] != zeros[:16] &&
+		(len(s) == size || s[:2] != "00" && s[size] == '-')
 }
 
 func isHex(s string) bool {

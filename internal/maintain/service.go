@@ -2,6 +2,7 @@ package maintain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -74,25 +75,31 @@ func (s *Service) run(ctx context.Context) {
 	}
 }
 
-// Trim forgets what is beyond its bounds at the instant now.
+// Trim forgets what is beyond its bounds at the instant now. What one store
+// cannot forget does not keep the other from it: on a full disk either may be
+// what makes room.
 func (s *Service) Trim(ctx context.Context, now time.Time) error {
 	before := now.Add(-s.cfg.KeepFor)
-	for {
-		more, err := s.cfg.Runs.TrimRuns(ctx, s.cfg.KeepRuns, before)
-		if err != nil {
-			return fmt.Errorf("forget runs made before %s: %w", before.Format(time.RFC3339), err)
-		}
-		if !more {
-			break
-		}
+	runs := all(ctx, func() (bool, error) { return s.cfg.Runs.TrimRuns(ctx, s.cfg.KeepRuns, before) })
+	if runs != nil {
+		runs = fmt.Errorf("forget runs made before %s: %w", before.Format(time.RFC3339), runs)
 	}
+	logs := all(ctx, func() (bool, error) { return s.cfg.Logs.TrimLogs(ctx, s.cfg.KeepLogs, before) })
+	if logs != nil {
+		logs = fmt.Errorf("forget logs made before %s: %w", before.Format(time.RFC3339), logs)
+	}
+	return errors.Join(runs, logs)
+}
+
+// all does slices of work until there is no more, or ctx ends.
+func all(ctx context.Context, slice func() (more bool, err error)) error {
 	for {
-		more, err := s.cfg.Logs.TrimLogs(ctx, s.cfg.KeepLogs, before)
-		if err != nil {
-			return fmt.Errorf("forget logs made before %s: %w", before.Format(time.RFC3339), err)
+		more, err := slice()
+		if err != nil || !more {
+			return err
 		}
-		if !more {
-			return nil
+		if ctx.Err() != nil {
+			return context.Cause(ctx) //nolint:wrapcheck // Trim says what was done
 		}
 	}
 }

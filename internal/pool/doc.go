@@ -18,7 +18,10 @@
 //
 // The sum of the memory limits of all instances stays within Config.Memory:
 // idle instances of others are ended, least recently used first, before a
-// caller waits for memory. A line holds at most limits.waiting callers, each
-// for limits.wait at most. An instance whose process ends is never handed out.
+// caller waits for memory, as many as that needs. A line holds at most
+// limits.waiting callers, each for limits.wait at most; one whose own instance
+// is being started then may wait for that, which limits.start bounds. A start
+// that does not work is told to those who waited when it was decided. A line
+// that holds nothing is forgotten. An instance whose process ends is never handed out.
 // All methods may be called concurrently.
 package pool

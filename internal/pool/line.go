@@ -2,8 +2,10 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -22,7 +24,10 @@ type line struct {
 	active   int       // members, starts under way and permits
 	starting int       // starts under way
 	waiting  []*waiter // oldest first
-	retired  bool
+	arrivals int64     // callers that have waited so far
+	starved  bool      // it is short of memory
+	retired  bool      // its version is called no more
+	left     bool      // it holds nothing and is out of the pool
 }
 
 // member is an instance of a line.
@@ -44,93 +49,108 @@ type grant struct {
 }
 
 type waiter struct {
-	since time.Time
-	got   chan grant // of size 1; the grant is made under line.mu, once
+	number int64      // rises with each that joins a line
+	got    chan grant // of size 1; the grant is made under line.mu, once
 }
 
 func (l *line) spec() *core.Spec { return &l.def.Version.Spec }
 
 func (l *line) isJob() bool { return l.spec().Contract == core.ContractJob }
 
-// takeIdle gives the most recently used idle instance: its memory is the
-// warmest, and the others can grow old.
-func (l *line) takeIdle() *member {
+// errLeft is told to who comes to a line that is out of the pool.
+var errLeft = errors.New("the line is out of the pool")
+
+// enter takes an idle instance, or a place in the line. It is the most
+// recently used one that is taken: its memory is the warmest, and the others
+// can grow old.
+func (l *line) enter() (*member, *waiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.idle) == 0 || len(l.waiting) > 0 {
-		return nil
+	if l.left {
+		return nil, nil, errLeft
 	}
-	m := l.idle[len(l.idle)-1]
-	l.idle = l.idle[:len(l.idle)-1]
-	m.state = core.InstanceBusy
-	return m
+	if last := len(l.idle) - 1; last >= 0 {
+		m := l.idle[last]
+		l.idle = l.idle[:last]
+		m.state = core.InstanceBusy
+		return m, nil, nil
+	}
+	if err := l.refusal(); err != nil {
+		l.leaveIfEmpty()
+		return nil, nil, err
+	}
+	l.arrivals++
+	w := &waiter{number: l.arrivals, got: make(chan grant, 1)}
+	l.waiting = append(l.waiting, w)
+	l.startMore()
+	return nil, w, nil
 }
 
-// await joins the line and waits for its turn.
-func (l *line) await(ctx context.Context) (grant, error) {
-	w, err := l.join()
-	if err != nil {
-		return grant{}, err
-	}
-	limit := l.spec().Limits.Wait
-	if !l.isJob() {
-		// The wait is for an instance that is there; a start has its own time.
-		limit += l.spec().Limits.Start
-	}
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case g := <-w.got:
-		return g, g.err
-	case <-timer.C:
-		err = l.tooLong(limit)
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	if l.leave(w) {
-		return grant{}, err
-	}
-	// The turn came at the same moment.
-	g := <-w.got
-	if g.err == nil && ctx.Err() != nil {
-		l.giveBack(g)
-		return grant{}, err
-	}
-	return g, g.err
-}
-
-func (l *line) giveBack(g grant) {
-	if g.member == nil {
-		l.drop()
-		return
-	}
-	l.release(g.member, false)
-}
-
-func (l *line) join() (*waiter, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// refusal says why nobody may join the line, if so. mu is held.
+func (l *line) refusal() error {
 	select {
 	case <-l.pool.closing:
-		return nil, errClosing
+		return errClosing
 	default:
 	}
-	_, total := l.pool.memory.state()
-	if l.spec().Memory > total {
-		return nil, core.Unavailable(core.CodeUnavailable, nil,
+	if _, total := l.pool.memory.state(); l.spec().Memory > total {
+		return core.Unavailable(core.CodeUnavailable, nil,
 			"%s needs %s of memory and this node has %s for all instances: lower its memory or give the server more",
 			l.name(), l.spec().Memory, total)
 	}
-	if most := l.spec().Limits.Waiting; len(l.waiting) >= most {
-		return nil, &core.Error{
+	if len(l.waiting) >= l.spec().Limits.Waiting {
+		return &core.Error{
 			Kind: core.KindExhausted, Code: core.CodeTooMany, RetryAfter: 1,
 			Message: l.name() + " has its line full of waiting calls (limits.waiting): try again, or raise instances.max",
 		}
 	}
-	w := &waiter{since: time.Now(), got: make(chan grant, 1)}
-	l.waiting = append(l.waiting, w)
-	l.startMore()
-	return w, nil
+	return nil
+}
+
+// await waits for a waiter's turn. The wait is for an instance that is there;
+// a start that is under way for the waiter has its own time.
+func (l *line) await(ctx context.Context, w *waiter) (grant, error) {
+	limits := &l.spec().Limits
+	timer := time.NewTimer(limits.Wait)
+	defer timer.Stop()
+	for more := limits.Start; ; more = 0 {
+		select {
+		case g := <-w.got:
+			return g, g.err
+		case <-ctx.Done():
+			return l.withdraw(ctx, w, context.Cause(ctx))
+		case <-timer.C:
+		}
+		if more == 0 || !l.startsFor(w) {
+			return l.withdraw(ctx, w, l.tooLong())
+		}
+		timer.Reset(more)
+	}
+}
+
+// startsFor reports whether one of the starts under way is for the waiter.
+func (l *line) startsFor(w *waiter) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Index(l.waiting, w) < l.starting
+}
+
+// withdraw takes a waiter out of the line because of err, unless its turn came
+// at the same moment.
+func (l *line) withdraw(ctx context.Context, w *waiter, err error) (grant, error) {
+	if l.leave(w) {
+		return grant{}, err
+	}
+	g := <-w.got
+	if g.err != nil || ctx.Err() == nil {
+		return g, g.err
+	}
+	if g.member == nil {
+		l.drop(0)
+	} else {
+		l.offer(g.member, g.cold)
+	}
+	return grant{}, err
 }
 
 // leave takes a waiter out of the line; false when its grant has been made.
@@ -142,25 +162,41 @@ func (l *line) leave(w *waiter) bool {
 		return false
 	}
 	l.waiting = slices.Delete(l.waiting, i, i+1)
+	l.startMore()
+	l.leaveIfEmpty()
 	return true
+}
+
+// leaveIfEmpty takes a line out of the pool that holds nothing. mu is held.
+func (l *line) leaveIfEmpty() {
+	if l.active == 0 && len(l.waiting) == 0 {
+		l.left = true
+		l.pool.lines.CompareAndDelete(l.key, l)
+	}
 }
 
 // tooLong says why the wait came to nothing: the function's own bound, or the
 // node's memory.
-func (l *line) tooLong(limit time.Duration) error {
+func (l *line) tooLong() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	why := l.name() + " had no free instance within " + l.spec().Limits.Wait.String() + " (limits.wait): "
 	if most := l.spec().Instances.Max; most > 0 && l.active >= most {
 		return &core.Error{
 			Kind: core.KindExhausted, Code: core.CodeTooMany, RetryAfter: 1,
-			Message: l.name() + " had no free instance within " + limit.String() + ": all of instances.max are busy",
+			Message: why + "all of instances.max, " + strconv.Itoa(most) + ", are busy",
+		}
+	}
+	if !l.starved {
+		return &core.Error{
+			Kind: core.KindTimeout, Code: core.ReasonStartTimeout, RetryAfter: 1,
+			Message: why + "the start of another one takes long",
 		}
 	}
 	used, total := l.pool.memory.state()
 	return &core.Error{
 		Kind: core.KindUnavailable, Code: core.CodeUnavailable, RetryAfter: 5,
-		Message: l.name() + " had no free instance within " + limit.String() + ": it needs " + l.spec().Memory.String() +
-			" and " + used.String() + " of the node's " + total.String() + " are taken",
+		Message: why + "it needs " + l.spec().Memory.String() + " of memory, and " + used.String() + " of the node's " + total.String() + " are taken",
 	}
 }
 
@@ -169,13 +205,10 @@ func (l *line) name() string { return l.def.App.Name + "/" + l.def.Function.Name
 // startMore starts as many instances, or hands out as many permits, as there
 // are callers without one under way. mu is held.
 func (l *line) startMore() {
-	for len(l.waiting) > l.starting && l.pool.ctx.Err() == nil {
-		if most := l.spec().Instances.Max; most > 0 && l.active >= most {
-			return
-		}
+	for l.wanted() > 0 && l.pool.ctx.Err() == nil {
 		if !l.pool.memory.take(l, l.spec().Memory) {
-			need := l.spec().Memory
-			l.pool.work.Go(func() { l.pool.evict(need) })
+			l.starved = true
+			l.pool.work.Go(l.pool.evict)
 			return
 		}
 		l.active++
@@ -184,8 +217,29 @@ func (l *line) startMore() {
 			continue
 		}
 		l.starting++
-		l.pool.work.Go(l.start)
+		newest := l.arrivals
+		l.pool.work.Go(func() { l.start(newest) })
 	}
+	if l.starved {
+		l.starved = false
+		l.pool.memory.sated(l)
+	}
+}
+
+// wanted gives how many more instances are to be started. mu is held.
+func (l *line) wanted() int {
+	n := len(l.waiting) - l.starting
+	if most := l.spec().Instances.Max; most > 0 {
+		n = min(n, most-l.active)
+	}
+	return n
+}
+
+// wants gives the memory of the instances that are to be started.
+func (l *line) wants() core.Bytes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return core.Bytes(max(l.wanted(), 0)) * l.spec().Memory
 }
 
 // grantFirst makes a grant to the oldest waiter. mu is held.
@@ -195,100 +249,109 @@ func (l *line) grantFirst(g grant) {
 	w.got <- g
 }
 
-// start starts one instance and gives it to the line.
-func (l *line) start() {
-	p, began := l.pool, time.Now()
+// start starts one instance and gives it to the line. newest is the number of
+// the last caller that had come when it was decided.
+func (l *line) start(newest int64) {
+	p := l.pool
 	ctx, cancel := context.WithTimeout(p.ctx, l.spec().Limits.Start)
 	defer cancel()
 	spec, stdio := p.Host.Prepare(l.def)
 	in, err := p.Driver.Start(ctx, spec, stdio)
 	if err != nil {
 		p.Host.Ended(spec.ID, core.Exit{}, err)
-		l.startFailed(began, err)
+		l.startFailed(newest, l.startError(ctx, err))
 		return
 	}
 	booting := time.Now()
 	if err := p.Host.Ready(ctx, in.ID, l.def); err != nil {
 		p.stop(in.ID, 0)
 		p.Host.Ended(spec.ID, core.Exit{}, err)
-		l.startFailed(began, err)
+		l.startFailed(newest, l.startError(ctx, err))
 		return
 	}
 	in.Start.Boot = time.Since(booting)
 	m := &member{id: in.ID, start: in.Start, began: in.StartedAt, state: core.InstanceBusy}
-	p.work.Go(func() { l.watch(m) })
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.starting--
 	l.members = append(l.members, m)
-	l.mu.Unlock()
-	l.offer(m, true)
+	p.work.Go(func() { l.watch(m) })
+	l.offerLocked(m, true)
 }
 
-// startFailed tells those who were waiting when the start began, and lets the
-// line go on for the others.
-func (l *line) startFailed(began time.Time, err error) {
+// startError names the limit that a start met which does not say so itself.
+func (l *line) startError(ctx context.Context, err error) error {
+	if _, ok := errors.AsType[*core.Error](err); ok || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return err
+	}
+	return &core.Error{
+		Kind: core.KindTimeout, Code: core.ReasonStartTimeout, Err: err,
+		Message: "no instance of " + l.name() + " was ready within " + l.spec().Limits.Start.String() + " (limits.start)",
+	}
+}
+
+// startFailed tells those who were waiting when the start was decided, and
+// lets the line go on for the others.
+func (l *line) startFailed(newest int64, err error) {
 	l.mu.Lock()
 	l.starting--
-	l.active--
-	for len(l.waiting) > 0 && !l.waiting[0].since.After(began) {
+	for len(l.waiting) > 0 && l.waiting[0].number <= newest {
 		l.grantFirst(grant{err: err})
 	}
 	l.mu.Unlock()
-	l.pool.freeMemory(l.spec().Memory)
-	l.mu.Lock()
-	l.startMore()
-	l.mu.Unlock()
+	l.drop(0)
 }
 
 // offer gives a free instance to the oldest waiter, or lets it wait itself.
 func (l *line) offer(m *member, cold bool) {
 	l.mu.Lock()
-	if m.stopped {
-		l.mu.Unlock()
-		return
-	}
-	if l.retired {
-		l.mu.Unlock()
-		l.end(m, l.pool.Grace)
-		return
-	}
-	if len(l.waiting) > 0 {
+	defer l.mu.Unlock()
+	l.offerLocked(m, cold)
+}
+
+func (l *line) offerLocked(m *member, cold bool) {
+	switch {
+	case m.stopped:
+	case len(l.waiting) > 0:
 		m.state = core.InstanceBusy
 		l.grantFirst(grant{member: m, cold: cold})
-	} else {
+		l.startMore() // it may want less now
+	case l.retired:
+		l.end(m, l.pool.Grace)
+	default:
 		m.state, m.used = core.InstanceHot, time.Now()
 		l.idle = append(l.idle, m)
-		if need := l.pool.memory.wanted(); need > 0 {
-			l.pool.work.Go(func() { l.pool.evict(need) })
-		}
+		l.pool.makeRoom()
 	}
-	l.mu.Unlock()
 }
 
 func (l *line) release(m *member, kill bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m.served++
 	if kill {
 		l.end(m, 0)
 		return
 	}
-	l.mu.Lock()
-	m.served++
-	l.mu.Unlock()
-	l.offer(m, false)
+	l.offerLocked(m, false)
 }
 
-// end ends an instance in the background; watch sees it go.
+// end ends an instance in the background; watch sees it go. mu is held.
 func (l *line) end(m *member, grace time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.endLocked(m, grace)
+	if l.stopping(m) {
+		l.pool.work.Go(func() { l.pool.stop(m.id, grace) })
+	}
 }
 
-func (l *line) endLocked(m *member, grace time.Duration) {
+// stopping notes that the instance ends; false when that was known. mu is
+// held.
+func (l *line) stopping(m *member) bool {
 	if m.stopped {
-		return
+		return false
 	}
 	m.stopped, m.state = true, core.InstanceStopping
-	l.pool.work.Go(func() { l.pool.stop(m.id, grace) })
+	l.pool.memory.leave(l.spec().Memory)
+	return true
 }
 
 func (p *Pool) stop(id core.InstanceID, grace time.Duration) {
@@ -303,7 +366,7 @@ func (l *line) watch(m *member) {
 	p := l.pool
 	exit, err := p.Driver.Wait(context.WithoutCancel(p.ctx), m.id)
 	l.mu.Lock()
-	m.stopped = true
+	l.stopping(m)
 	l.idle = slices.DeleteFunc(l.idle, func(o *member) bool { return o == m })
 	l.mu.Unlock()
 	p.stop(m.id, 0) // returns when nothing is left of it
@@ -311,53 +374,50 @@ func (l *line) watch(m *member) {
 	l.mu.Lock()
 	l.members = slices.DeleteFunc(l.members, func(o *member) bool { return o == m })
 	l.mu.Unlock()
-	l.drop()
+	l.drop(l.spec().Memory)
 }
 
-// drop frees the place and the memory of an instance that is gone.
-func (l *line) drop() {
+// drop frees the place and the memory of an instance that is gone. left is
+// what had been said to leave of it.
+func (l *line) drop(left core.Bytes) {
 	l.mu.Lock()
 	l.active--
 	l.mu.Unlock()
-	l.pool.freeMemory(l.spec().Memory)
-	l.mu.Lock()
-	l.startMore()
-	empty := l.active == 0 && len(l.waiting) == 0
-	l.mu.Unlock()
-	if empty && l.isRetired() {
-		l.pool.lines.CompareAndDelete(l.key, l)
-	}
-}
-
-func (l *line) isRetired() bool {
+	l.pool.freeMemory(l.spec().Memory, left)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.retired
+	l.startMore()
+	l.leaveIfEmpty()
 }
 
+// retire ends the instances, each when it has nobody to serve.
 func (l *line) retire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.retired = true
 	for _, m := range l.idle {
-		l.endLocked(m, l.pool.Grace)
+		l.end(m, l.pool.Grace)
 	}
 	l.idle = nil
-	if l.active == 0 && len(l.waiting) == 0 {
-		l.pool.lines.CompareAndDelete(l.key, l)
-	}
+	l.leaveIfEmpty()
 }
 
-func (l *line) refuse(err error) {
+// close ends the instances and refuses who waits.
+func (l *line) close() {
+	l.retire()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.waiting) > 0 {
-		l.grantFirst(grant{err: err})
+	for _, m := range l.members {
+		l.end(m, 0)
 	}
+	for len(l.waiting) > 0 {
+		l.grantFirst(grant{err: errClosing})
+	}
+	l.leaveIfEmpty()
 }
 
-// endIdle ends the instances that have been idle for the function's time.
-func (l *line) endIdle(now time.Time) {
+// endOld ends the instances that have been idle for the function's time.
+func (l *line) endOld(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	limit := l.spec().Instances.Idle
@@ -365,22 +425,21 @@ func (l *line) endIdle(now time.Time) {
 		if now.Sub(m.used) < limit {
 			return false
 		}
-		l.endLocked(m, l.pool.Grace)
+		l.end(m, l.pool.Grace)
 		return true
 	})
 }
 
-// endOne ends a certain idle instance; false when it is not idle any more.
-func (l *line) endOne(id core.InstanceID) bool {
+// endIdle ends a certain instance at once; false when it is not idle any more.
+func (l *line) endIdle(m *member) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	i := slices.IndexFunc(l.idle, func(m *member) bool { return m.id == id })
+	i := slices.Index(l.idle, m)
 	if i < 0 {
 		return false
 	}
-	m := l.idle[i]
 	l.idle = slices.Delete(l.idle, i, i+1)
-	l.endLocked(m, 0)
+	l.end(m, 0)
 	return true
 }
 

@@ -38,12 +38,13 @@ type Config struct {
 // Pool keeps instances. New makes one; Close ends it.
 type Pool struct {
 	Config
-	lines   sync.Map // lineKey to *line
-	work    sync.WaitGroup
-	ctx     context.Context //nolint:containedctx // the life of what the pool starts, ended by Close
-	cancel  context.CancelFunc
-	memory  budget
-	closing chan struct{}
+	evicting sync.Mutex // held while idle instances are chosen to be ended
+	lines    sync.Map   // lineKey to *line
+	work     sync.WaitGroup
+	ctx      context.Context //nolint:containedctx // the life of what the pool starts, ended by Close
+	cancel   context.CancelFunc
+	memory   budget
+	closing  chan struct{}
 }
 
 type lineKey struct {
@@ -78,15 +79,22 @@ type Lease struct {
 // Acquire gives an instance that is ready to take a run, and waits for one if
 // it must. Each Lease is given back with Release.
 func (p *Pool) Acquire(ctx context.Context, def *core.Definition) (Lease, error) {
-	l := p.line(def)
-	if m := l.takeIdle(); m != nil {
+	l, m, w, err := p.enter(def)
+	switch {
+	case err != nil:
+		return Lease{}, err
+	case m != nil:
 		return Lease{ID: m.id, line: l, member: m}, nil
 	}
-	g, err := l.await(ctx)
+	g, err := l.await(ctx, w)
 	if err != nil {
 		return Lease{}, err
 	}
-	return Lease{ID: g.member.id, Cold: g.cold, Start: g.member.start, line: l, member: g.member}, nil
+	lease := Lease{ID: g.member.id, Cold: g.cold, line: l, member: g.member}
+	if g.cold {
+		lease.Start = g.member.start
+	}
+	return lease, nil
 }
 
 // Release gives an instance back. One that is to be killed, or whose version
@@ -99,15 +107,29 @@ type Permit struct{ line *line }
 // Admit waits until a job may start an instance of its own. Each Permit is
 // given back with Done when nothing of the instance is left.
 func (p *Pool) Admit(ctx context.Context, def *core.Definition) (Permit, error) {
-	l := p.line(def)
-	if _, err := l.await(ctx); err != nil {
+	l, _, w, err := p.enter(def)
+	if err != nil {
+		return Permit{}, err
+	}
+	if _, err := l.await(ctx, w); err != nil {
 		return Permit{}, err
 	}
 	return Permit{line: l}, nil
 }
 
 // Done gives a permit back.
-func (t Permit) Done() { t.line.drop() }
+func (t Permit) Done() { t.line.drop(0) }
+
+// enter takes an idle instance of the definition's line, or a place in it.
+func (p *Pool) enter(def *core.Definition) (*line, *member, *waiter, error) {
+	for {
+		l := p.line(def)
+		m, w, err := l.enter()
+		if !errors.Is(err, errLeft) {
+			return l, m, w, err
+		}
+	}
+}
 
 func (p *Pool) line(def *core.Definition) *line {
 	key := lineKey{def.Function.ID, def.Version.Number}
@@ -152,13 +174,12 @@ func (p *Pool) each(do func(*line)) {
 	})
 }
 
-// Close refuses new callers, ends every instance and waits for that.
+// Close refuses new callers and those that wait, ends every instance, also
+// those that are in use, and waits until all are gone. Permits may still be
+// given back afterwards.
 func (p *Pool) Close() {
 	close(p.closing)
-	p.each(func(l *line) {
-		l.retire()
-		l.refuse(errClosing)
-	})
+	p.each((*line).close)
 	p.cancel()
 	p.work.Wait()
 }
@@ -177,92 +198,7 @@ func (p *Pool) tidy() {
 		case <-p.closing:
 			return
 		case now := <-tick.C:
-			p.each(func(l *line) { l.endIdle(now) })
-		}
-	}
-}
-
-// budget is the memory that instances may have. What waits for it is a line.
-type budget struct {
-	mu      sync.Mutex
-	total   core.Bytes
-	used    core.Bytes
-	starved []*line // that want to start an instance and could not, oldest first
-}
-
-// take reserves memory for the line, or notes that it is short of it.
-func (b *budget) take(l *line, n core.Bytes) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.used+n <= b.total {
-		b.used += n
-		return true
-	}
-	if !slices.Contains(b.starved, l) {
-		b.starved = append(b.starved, l)
-	}
-	return false
-}
-
-// give frees memory, and gives the lines that are short of it.
-func (b *budget) give(n core.Bytes) []*line {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used -= n
-	starved := b.starved
-	b.starved = nil
-	return starved
-}
-
-// wanted gives the memory that the oldest line without it needs, 0 when none
-// is short of it.
-func (b *budget) wanted() core.Bytes {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.starved) == 0 {
-		return 0
-	}
-	return b.starved[0].spec().Memory
-}
-
-func (b *budget) state() (used, total core.Bytes) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.used, b.total
-}
-
-func (p *Pool) freeMemory(n core.Bytes) {
-	for _, l := range p.memory.give(n) {
-		l.mu.Lock()
-		l.startMore()
-		l.mu.Unlock()
-	}
-}
-
-// evict ends idle instances of any line, least recently used first, until
-// their memory comes to need. What it ends frees its memory when it is gone.
-func (p *Pool) evict(need core.Bytes) {
-	type candidate struct {
-		line *line
-		id   core.InstanceID
-		used time.Time
-		size core.Bytes
-	}
-	var idle []candidate
-	p.each(func(l *line) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, m := range l.idle {
-			idle = append(idle, candidate{l, m.id, m.used, l.def.Version.Spec.Memory})
-		}
-	})
-	slices.SortFunc(idle, func(a, b candidate) int { return a.used.Compare(b.used) })
-	for _, c := range idle {
-		if need <= 0 {
-			return
-		}
-		if c.line.endOne(c.id) {
-			need -= c.size
+			p.each(func(l *line) { l.endOld(now) })
 		}
 	}
 }
