@@ -115,10 +115,13 @@ type Run struct {
 }
 
 // Queue gives how long the run waited for an instance, apart from the start
-// of one for it.
+// of one for it. One that never got an instance waited until it ended.
 func (r Run) Queue() time.Duration {
 	if r.StartedAt.IsZero() {
-		return 0
+		if r.FinishedAt.IsZero() {
+			return 0
+		}
+		return max(r.FinishedAt.Sub(r.CreatedAt), 0)
 	}
 	return max(r.StartedAt.Sub(r.CreatedAt)-r.Start.Total(), 0)
 }

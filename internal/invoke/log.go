@@ -215,7 +215,8 @@ const maxLine = 16 << 10
 // source turns what an instance prints into lines, and gives them to the run
 // that is on it.
 type source struct {
-	id core.InstanceID
+	id    core.InstanceID
+	meter meter // used by the run that is on the instance
 
 	mu      sync.Mutex
 	run     *live

@@ -12,7 +12,7 @@ import (
 
 // linger is how long a finished run waits for others to be written with:
 // nobody waits for it, and a transaction costs as much as a hundred rows.
-const linger = 25 * time.Millisecond
+const linger = 50 * time.Millisecond
 
 // maxBatch is how many runs are written at once, maxPending how many may wait
 // to be, and maxHeld how many bytes of their logs: past that the disk does not
@@ -105,26 +105,35 @@ func (r *recorder) keep() {
 	for {
 		select {
 		case <-r.wake:
-			r.mu.Lock()
-			full := len(r.pending) >= maxBatch
-			r.mu.Unlock()
-			if !full {
+			if !r.full() {
 				timer.Reset(linger)
 				continue
 			}
-			r.write()
 		case <-timer.C:
-			r.write()
 		case now := <-tick.C:
 			if r.healthy() {
 				r.addLong(now)
 			}
-			r.write()
 		case <-r.stop:
-			r.write()
+			for r.write() {
+			}
 			return
 		}
+		for r.write() {
+			if !r.full() {
+				// What came during the write lingers in its turn: under load
+				// the transactions would be small otherwise, and many.
+				timer.Reset(linger)
+				break
+			}
+		}
 	}
+}
+
+func (r *recorder) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.pending) >= maxBatch
 }
 
 // addLong hands over the runs that go on since longAfter before now, the first
@@ -144,38 +153,36 @@ func (r *recorder) addLong(now time.Time) {
 	}
 }
 
-// write writes all that is pending. What could not be written stays pending.
-func (r *recorder) write() {
-	for {
-		r.mu.Lock()
-		n := min(len(r.pending), maxBatch)
-		batch := r.pending[:n:n]
-		for _, l := range batch {
-			l.queued = false // what happens from now on is another matter
-		}
-		r.mu.Unlock()
-		if n == 0 {
-			return
-		}
-		err := r.writeBatch(batch)
-		r.mu.Lock()
-		changed := (err == nil) != (r.failing == nil)
-		r.failing = err
-		if err == nil {
-			r.pending = append([]*live(nil), r.pending[n:]...)
-		} else {
-			r.keepPending(n)
-		}
-		r.mu.Unlock()
-		if changed && err != nil {
-			r.log.Error("writing the records of runs did not work; they are kept in memory and tried again", slog.Any("error", err))
-		} else if changed {
-			r.log.Info("the records of runs are written again")
-		}
-		if err != nil {
-			return
-		}
+// write writes what is pending, up to a batch; what could not be written stays
+// pending. It reports whether there is more, and the disk takes it.
+func (r *recorder) write() (more bool) {
+	r.mu.Lock()
+	n := min(len(r.pending), maxBatch)
+	batch := r.pending[:n:n]
+	for _, l := range batch {
+		l.queued = false // what happens from now on is another matter
 	}
+	r.mu.Unlock()
+	if n == 0 {
+		return false
+	}
+	err := r.writeBatch(batch)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed := (err == nil) != (r.failing == nil)
+	r.failing = err
+	switch {
+	case changed && err != nil:
+		r.log.Error("writing the records of runs did not work; they are kept in memory and tried again", slog.Any("error", err))
+	case changed:
+		r.log.Info("the records of runs are written again")
+	}
+	if err != nil {
+		r.keepPending(n)
+		return false
+	}
+	r.pending = append([]*live(nil), r.pending[n:]...)
+	return len(r.pending) > 0
 }
 
 // keepPending lets the first n stay pending; those that have been handed over

@@ -131,6 +131,7 @@ func (s *Service) callWeb(ctx context.Context, l *live, call *core.Call, reply c
 	l.begin(lease.ID, lease.Cold, lease.Start, reply)
 	if lease.Cold {
 		s.recorder.add(l)
+		s.meterStart(src)
 	}
 	call.Instance = lease.ID
 	call.Deadline = l.run.StartedAt.Add(call.Definition.Version.Spec.Timeout)
@@ -142,6 +143,7 @@ func (s *Service) callWeb(ctx context.Context, l *live, call *core.Call, reply c
 		out.Kill = true
 	}
 	src.end()
+	s.meterEnd(src, l)
 	s.pool.Release(lease, out.Kill)
 	return out, nil
 }
@@ -153,10 +155,21 @@ const exitPatience = 50 * time.Millisecond
 // explainEnd gives the outcome the reason that the process of the instance
 // has ended, if that is why the call failed.
 func (s *Service) explainEnd(ctx context.Context, call *core.Call, out *core.Outcome) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exitPatience)
+	quiet := context.WithoutCancel(ctx)
+	patient, cancel := context.WithTimeout(quiet, exitPatience)
 	defer cancel()
-	exit, err := s.Driver.Wait(ctx, call.Instance)
-	if err != nil || exit.Lost {
+	exit, err := s.Driver.Wait(patient, call.Instance)
+	if err != nil {
+		// It goes on, or takes its time to die. It is ended in any case; what
+		// can still be told then is whether it had reached its memory limit.
+		if err := s.Driver.Stop(quiet, call.Instance, 0); err != nil {
+			return
+		}
+		if exit, err = s.Driver.Wait(quiet, call.Instance); err != nil || !exit.OOM {
+			return
+		}
+	}
+	if exit.Lost {
 		return
 	}
 	name := call.Definition.App.Name + "/" + call.Definition.Function.Name

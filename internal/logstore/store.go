@@ -57,7 +57,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	s.file, err = sqlitefile.Open(ctx, path, sqlitefile.Options{
 		Migrations: files,
 		Durability: sqlitefile.Normal,
-		CacheSize:  16 << 20,
+		CacheSize:  4 << 20,
 		Ended: func(committed bool) {
 			if !committed {
 				s.periods = nil

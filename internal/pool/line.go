@@ -33,6 +33,7 @@ type line struct {
 // member is an instance of a line.
 type member struct {
 	id      core.InstanceID
+	driver  string
 	start   core.StartPhases
 	began   time.Time
 	used    time.Time // when it was last given back
@@ -270,7 +271,7 @@ func (l *line) start(newest int64) {
 		return
 	}
 	in.Start.Boot = time.Since(booting)
-	m := &member{id: in.ID, start: in.Start, began: in.StartedAt, state: core.InstanceBusy}
+	m := &member{id: in.ID, driver: in.Driver, start: in.Start, began: in.StartedAt, state: core.InstanceBusy}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.starting--
@@ -449,7 +450,7 @@ func (l *line) describe(out []core.Instance) []core.Instance {
 	for _, m := range l.members {
 		out = append(out, core.Instance{
 			ID: m.id, App: l.def.App.Name, Function: l.def.Function.Name, Version: l.key.version,
-			State: m.state, Memory: l.spec().Memory, Served: m.served, StartedAt: m.began, UsedAt: m.used, Start: m.start,
+			Driver: m.driver, State: m.state, Memory: l.spec().Memory, Served: m.served, StartedAt: m.began, UsedAt: m.used, Start: m.start,
 		})
 	}
 	return out

@@ -38,7 +38,8 @@ type Options struct {
 	Migrations fs.FS
 	// Durability is Full unless set.
 	Durability Durability
-	// CacheSize is the writer's page cache in bytes, 64 MiB unless set.
+	// CacheSize is the writer's page cache in bytes, 8 MiB unless set:
+	// what is written is new, and what is read is at the end.
 	CacheSize int64
 	// Readers is the number of connections that read, twice the number of
 	// processors and at least 4 unless set.
@@ -52,7 +53,7 @@ type Options struct {
 // The settings of every file. The checkpoint after 4000 pages (16 MiB) is the
 // best compromise between throughput and the longest commit.
 const (
-	defaultCache   = 64 << 20
+	defaultCache   = 8 << 20
 	checkpointEach = 4000
 	walKeep        = 64 << 20
 	busyTimeout    = 10 * time.Second

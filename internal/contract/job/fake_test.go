@@ -19,6 +19,7 @@ type runner struct {
 	startIt func(ctx context.Context) error // nil for a start that works
 	waitErr error                           // of Wait
 	stopErr error                           // of Stop
+	quick   bool                            // the process ends before Start returns
 	ends    bool                            // the process ends by itself, before Wait looks
 
 	begun []core.Instance
@@ -77,6 +78,9 @@ func (r *runner) Start(ctx context.Context, spec core.InstanceSpec, stdio core.S
 		defer close(p.exited)
 		p.exit = r.main(p)
 	})
+	if r.quick {
+		<-p.exited
+	}
 	return core.Instance{ID: spec.ID}, nil
 }
 

@@ -75,6 +75,7 @@ func (c *Contract) Serve(ctx context.Context, call *core.Call, j core.Job, reply
 		out = startFailed(ctx, err)
 	} else {
 		j.Begun(in)
+		sink.begin()
 		exit, cause := c.await(ctx, call, in.ID)
 		j.Ended(exit)
 		if sink.overflown() {

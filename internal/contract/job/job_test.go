@@ -238,6 +238,30 @@ func TestStreamIsNotKeptBack(t *testing.T) {
 	}
 }
 
+// The caller is told which run it is with the header, so that nothing may go
+// out before that is known.
+func TestStreamWaitsForTheWordOfItsStart(t *testing.T) {
+	t.Parallel()
+	call := newCall("", func(s *core.Spec) { s.Stream = true })
+	reply := newReply()
+	r := newRunner(t, func(p *process) core.Exit {
+		p.print("early")
+		return core.Exit{}
+	})
+	r.quick = true
+	j, begun := r.job(call), false
+	j.Begun = func(core.Instance) {
+		begun = true
+		if reply.status != 0 || reply.body.Len() > 0 {
+			t.Errorf("%d and %q went out before the run had begun", reply.status, reply.body.String())
+		}
+	}
+	o := job.New(r, job.Options{}).Serve(t.Context(), call, j, reply)
+	if !begun || o.State != core.StateSucceeded || reply.body.String() != "early" || o.BytesOut != 5 {
+		t.Errorf("got %+v, %q", o, reply.body.String())
+	}
+}
+
 func TestContentType(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ declared, prints, want string }{

@@ -23,6 +23,7 @@ type sink struct {
 
 	mu       sync.Mutex
 	buf      bytes.Buffer
+	begun    bool // the caller can be told which run it is
 	full     bool // more came than may be kept
 	closed   bool // what comes is not wanted
 	answered bool
@@ -55,11 +56,8 @@ func (s *sink) Write(p []byte) (int, error) {
 	defer s.mu.Unlock()
 	switch {
 	case s.closed || s.full || s.broken:
-	case s.spec.Stream:
+	case s.spec.Stream && s.begun:
 		s.pass(p)
-		if s.broken {
-			s.end(errCallerGone)
-		}
 	case s.buf.Len()+len(p) > int(s.spec.Limits.Result):
 		s.full = true
 		s.end(errTooLarge)
@@ -67,6 +65,18 @@ func (s *sink) Write(p []byte) (int, error) {
 		s.buf.Write(p)
 	}
 	return len(p), nil
+}
+
+// begin lets a stream go out; what came before, from a process that was
+// quicker than the word of its start, goes first.
+func (s *sink) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = true
+	if s.spec.Stream && s.buf.Len() > 0 && !s.full {
+		s.pass(s.buf.Bytes())
+		s.buf.Reset()
+	}
 }
 
 // overflown reports whether the process printed more than may be kept.
@@ -86,7 +96,9 @@ func (s *sink) pass(p []byte) {
 	if err == nil {
 		err = s.reply.Flush()
 	}
-	s.broken = err != nil
+	if s.broken = err != nil; s.broken {
+		s.end(errCallerGone)
+	}
 }
 
 func (s *sink) head(first []byte) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"net/netip"
@@ -77,10 +78,24 @@ func overlap(p netip.Prefix, held []holding) (holding, bool) {
 	return holding{}, false
 }
 
+// listTries bounds how often a list is asked for that changes while it is made.
+const listTries = 20
+
+// listed asks for a list until it comes in one piece: the kernel says when
+// something was added or removed in the middle of it (NLM_F_DUMP_INTR).
+func listed[T any](list func() ([]T, error)) (all []T, err error) {
+	for range listTries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // holdings lists the host's IPv4 addresses and routes of all tables, and its nameservers.
 func holdings(h *netlink.Handle, nameservers []netip.AddrPort) ([]holding, error) {
 	var all []holding
-	links, err := h.LinkList()
+	links, err := listed(h.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list the links of the host: %w", err)
 	}
@@ -88,7 +103,7 @@ func holdings(h *netlink.Handle, nameservers []netip.AddrPort) ([]holding, error
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	addresses, err := h.AddrList(nil, netlink.FAMILY_V4)
+	addresses, err := listed(func() ([]netlink.Addr, error) { return h.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses of the host: %w", err)
 	}
@@ -105,7 +120,9 @@ func holdings(h *netlink.Handle, nameservers []netip.AddrPort) ([]holding, error
 		}
 	}
 	// Table 0 as a filter means all tables: policy routing keeps whole networks out of the main one.
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	routes, err := listed(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list the routes of the host: %w", err)
 	}

@@ -247,7 +247,9 @@ func (n *Network) undo() error {
 // uplinkMTU returns the largest packet, in bytes, that leaves the host whole by its default route. A sandbox that
 // thought more would go lives on the kindness of routers that send "fragmentation needed".
 func uplinkMTU(h *netlink.Handle) int {
-	routes, err := h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	routes, err := listed(func() ([]netlink.Route, error) {
+		return h.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return defaultMTU
 	}

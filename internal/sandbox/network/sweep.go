@@ -53,7 +53,7 @@ func sweepLinks(ns namespace, name string) error {
 		return err
 	}
 	defer h.Close()
-	links, err := h.LinkList()
+	links, err := listed(h.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}

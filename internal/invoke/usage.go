@@ -1,0 +1,65 @@
+package invoke
+
+import (
+	"time"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// meterEvery bounds how often the usage of an instance is read: that costs as
+// much as a tenth of a hot call.
+const meterEvery = 20 * time.Millisecond
+
+// meter tells apart what the runs of an instance have used, one after the
+// other. An instance that is called without a pause is read now and then only;
+// what its runs have used is not known each, and not guessed.
+type meter struct {
+	cpu   time.Duration // of the instance, when it was last read
+	at    time.Time
+	exact bool // no run has ended since without being read
+}
+
+// start takes the usage so far as nobody's: it is the start's.
+func (m *meter) start(u core.Usage, now time.Time) {
+	*m = meter{cpu: u.CPU, at: now, exact: true}
+}
+
+// due reports whether the usage is to be read at the end of a run.
+func (m *meter) due(now time.Time) bool {
+	if now.Sub(m.at) >= meterEvery {
+		return true
+	}
+	m.exact = false
+	return false
+}
+
+// end gives what the run that ends has used; zero when that is not known.
+func (m *meter) end(u core.Usage, now time.Time) core.Usage {
+	var own core.Usage
+	if m.exact {
+		own.CPU = max(u.CPU-m.cpu, 0)
+	}
+	*m = meter{cpu: u.CPU, at: now, exact: true}
+	return own
+}
+
+// meterStart reads what an instance has used before its first run.
+func (s *Service) meterStart(src *source) {
+	if u, err := s.Driver.Usage(src.id); err == nil {
+		src.meter.start(u, time.Now())
+	}
+}
+
+// meterEnd notes what a run has used, if it can be told.
+func (s *Service) meterEnd(src *source, l *live) {
+	now := time.Now()
+	if !src.meter.due(now) {
+		return
+	}
+	u, err := s.Driver.Usage(src.id)
+	if err != nil {
+		return
+	}
+	own := src.meter.end(u, now)
+	l.change(func(r *core.Run) { r.Usage = own })
+}
