@@ -116,7 +116,7 @@ func (b *box) build(ctx context.Context) error {
 	if err := b.connect(ctx); err != nil {
 		return err
 	}
-	r, err := b.ctl.await(time.Now().Add(prepareTimeout))
+	r, err := b.ctl.await(ctx, prepareTimeout)
 	if err == nil && r.Kind != kindReady {
 		err = fmt.Errorf("init said %q and not that it is ready", rune(r.Kind))
 	}
@@ -145,6 +145,9 @@ func (b *box) spawn() error {
 		return err
 	}
 	proc := "/proc/" + strconv.Itoa(b.pid)
+	if err := b.resetOOM(); err != nil {
+		return err
+	}
 	if b.d.userns {
 		ids := fmt.Sprintf("0 %d %d\n", b.firstUID(), uidsOfBox)
 		if err := errors.Join(put(proc+"/uid_map", ids), put(proc+"/gid_map", ids)); err != nil {
@@ -159,6 +162,22 @@ func (b *box) spawn() error {
 	}
 	return nil
 }
+
+// resetOOM takes from init the spawner's exemption from the out-of-memory
+// killer. The least value that a process may give itself is the last that a
+// privileged one has given it or its parent: a function's process whose parent
+// was exempt could exempt itself, and its memory limit would end nothing.
+func (b *box) resetOOM() error {
+	err := put("/proc/"+strconv.Itoa(b.pid)+"/oom_score_adj", "0")
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return nil // without the right to exempt there was no exemption
+	}
+	return err
+}
+
+// exempt keeps the out-of-memory killer from init, whose child is started: it
+// has to tell how that ended. A server without the right to it goes without.
+func (b *box) exempt() { _ = put("/proc/"+strconv.Itoa(b.pid)+"/oom_score_adj", "-1000") }
 
 func (b *box) firstUID() int { return firstUID + b.slot*uidsOfBox }
 
@@ -187,6 +206,7 @@ func (b *box) destroy() {
 }
 
 // reap waits until init, and with it every process of the sandbox, has ended.
+// For one that is no child of this process it does nothing.
 func (b *box) reap() {
 	for {
 		var info unix.Siginfo
@@ -197,8 +217,9 @@ func (b *box) reap() {
 	}
 }
 
-// release frees what the box held; its processes have ended.
-func (b *box) release() {
+// forget closes the files by which the server holds the box. What is in it
+// goes on.
+func (b *box) forget() {
 	if b.ctl.conn != nil {
 		b.ctl.close()
 	}
@@ -211,6 +232,11 @@ func (b *box) release() {
 	if b.userns != nil {
 		_ = b.userns.Close()
 	}
+}
+
+// release frees what the box held; its processes have ended.
+func (b *box) release() {
+	b.forget()
 	if b.group != nil {
 		b.group.remove()
 	}

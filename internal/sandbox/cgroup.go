@@ -74,7 +74,11 @@ func openCgroups(name string) (*cgroups, error) {
 
 func (c *cgroups) makeParents(unified string, have []string) error {
 	for _, dir := range c.dirs() {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		err := os.MkdirAll(dir, 0o755)
+		for try := 0; errors.Is(err, fs.ErrNotExist) && try < 10; try++ {
+			err = os.MkdirAll(dir, 0o755) // another server has just removed the parent
+		}
+		if err != nil {
 			return fmt.Errorf("make a cgroup (this needs root, or a delegated cgroup): %w", err)
 		}
 	}
@@ -296,6 +300,21 @@ func field(text []byte, name string) int64 {
 	return 0
 }
 
+// processes lists the processes of the group.
+func (g *group) processes() []int {
+	b, err := os.ReadFile(g.unified("cgroup.procs"))
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, s := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(s); err == nil {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
 // kill ends every process of the group, frozen or not (cgroup v2,
 // "cgroup.kill").
 func (g *group) kill() error { return put(g.unified("cgroup.kill"), "1") }
@@ -314,6 +333,19 @@ func (g *group) freeze(on bool) error {
 	if !on {
 		return nil
 	}
+	if err := g.awaitFrozen(); err != nil {
+		return errors.Join(err, put(g.unified("cgroup.freeze"), "0"))
+	}
+	return nil
+}
+
+// frozen reports whether the group is to be frozen.
+func (g *group) frozen() bool {
+	b, err := os.ReadFile(g.unified("cgroup.freeze"))
+	return err == nil && strings.TrimSpace(string(b)) == "1"
+}
+
+func (g *group) awaitFrozen() error {
 	for wait, began := time.Duration(0), time.Now(); ; {
 		b, err := os.ReadFile(g.unified("cgroup.events"))
 		if err != nil {

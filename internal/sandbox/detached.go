@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,11 +10,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/image"
+	"github.com/dayfly-io/dayfly/internal/sandbox/network"
 )
 
 // A detached instance has a directory of its own, named after its id:
@@ -131,51 +136,90 @@ func (s *stateDir) copyOut() {
 	_ = os.RemoveAll(s.path)
 }
 
+// remnant is a detached instance that a former server has left.
+type remnant struct {
+	meta
+	root   image.Rootfs
+	pinned bool     // the image is held for it
+	death  *os.File // while its init lives: a pidfd that does not block
+	link   network.Link
+}
+
+func (r *remnant) unpin(d *Driver) {
+	if r.pinned {
+		d.images.Release(r.Spec.Digest)
+	}
+	if r.death != nil {
+		_ = r.death.Close()
+	}
+}
+
 // Left tells which detached instances of a former server are still there,
-// running or ended; each must be adopted.
+// running or ended; each must be adopted. Oldest id first.
 func (d *Driver) Left() []core.InstanceSpec {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	out := make([]core.InstanceSpec, 0, len(d.left))
-	for _, m := range d.left {
-		out = append(out, m.Spec)
+	for _, r := range d.left {
+		out = append(out, r.Spec)
 	}
+	slices.SortFunc(out, func(a, b core.InstanceSpec) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 
 // Adopt takes over a detached instance that a former server has left. What it
 // has printed and will print goes to stdio when it has ended; Wait, Stop and
-// Usage work as ever.
+// Usage work as ever. Wait tells of one whose init was killed that its exit is
+// lost.
 func (d *Driver) Adopt(id core.InstanceID, stdio core.Stdio) (core.Instance, error) {
+	if err := d.begin(); err != nil {
+		return core.Instance{}, err
+	}
+	defer d.starting.Done()
 	d.mu.Lock()
-	m, ok := d.left[id]
+	r, ok := d.left[id]
 	delete(d.left, id)
 	d.mu.Unlock()
 	if !ok {
 		return core.Instance{}, fmt.Errorf("adopt instance %s: %w", id, core.ErrGone)
 	}
 	in := &instance{
-		spec: m.Spec, adopted: true, ended: make(chan struct{}), gone: make(chan struct{}),
+		spec: r.Spec, root: r.root, pinned: r.pinned, adopted: true, death: r.death,
+		ended: make(chan struct{}), gone: make(chan struct{}),
 		state: &stateDir{path: d.statePath(id), stdio: stdio},
-		box:   &box{d: d, slot: m.Slot, mode: m.Spec.Network, pid: m.PID, pidfd: -1, group: &group{c: d.cgroups, name: groupName(m.Slot)}},
+		box: &box{
+			d: d, slot: r.Slot, mode: r.Spec.Network, pid: r.PID, pidfd: -1, link: r.link,
+			group: &group{c: d.cgroups, name: groupName(r.Slot)},
+		},
 	}
-	if d.holdsLock(id) {
-		fd, err := unix.PidfdOpen(m.PID, 0)
-		if err == nil {
-			in.box.pidfd = fd
-		}
-		if in.box.netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", m.PID)); err != nil {
-			in.box.netns = nil
-		}
+	if in.death != nil {
+		in.frozen = in.box.group.frozen()
+		in.box.netns, in.box.pidfd = r.open()
 	}
 	d.instances.Store(id, in)
 	d.watching.Go(func() { in.watch(d) })
 	return d.describe(in), nil
 }
 
+// open gives the network namespace and a pidfd of a remnant, nil and -1 when
+// it has just ended.
+func (r *remnant) open() (netns *os.File, pidfd int) {
+	pidfd, err := unix.PidfdOpen(r.PID, 0)
+	if err != nil {
+		return nil, -1
+	}
+	netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", r.PID))
+	// While init lives, or is not waited for, its number is its own.
+	if err != nil || hasEnded(r.death) {
+		_, _ = netns.Close(), unix.Close(pidfd)
+		return nil, -1
+	}
+	return netns, pidfd
+}
+
 // holdsLock reports whether the init of a detached instance lives.
-func (d *Driver) holdsLock(id core.InstanceID) bool {
-	f, err := os.Open(filepath.Join(d.statePath(id), "lock"))
+func holdsLock(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, "lock"))
 	if err != nil {
 		return false
 	}
@@ -183,9 +227,9 @@ func (d *Driver) holdsLock(id core.InstanceID) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// findLeft reads what former servers have left. What was not started yet when
-// its server ended has nobody who will ever tell of it, and is removed.
-func (d *Driver) findLeft() error {
+// findLeft reads what former servers have left. What was not handed to an init
+// yet when its server ended is removed.
+func (d *Driver) findLeft(ctx context.Context) error {
 	root := filepath.Join(d.dir, "instances")
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -193,19 +237,73 @@ func (d *Driver) findLeft() error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(root, e.Name())
-		var m meta
+		r := &remnant{}
 		b, err := os.ReadFile(filepath.Join(path, "meta.json"))
 		if err == nil {
-			err = json.Unmarshal(b, &m)
+			err = json.Unmarshal(b, &r.meta)
 		}
-		_, exitErr := os.Stat(filepath.Join(path, "exit"))
-		if err != nil || (exitErr != nil && !d.holdsLock(m.Spec.ID)) {
-			d.log.Warn("removing what is left of a detached instance that ended without a word", slog.String("path", path))
+		if err != nil || r.Spec.ID.String() != e.Name() {
+			d.log.Warn("removing what is left of a detached instance that was not started", slog.String("path", path))
 			_ = os.RemoveAll(path)
 			continue
 		}
-		d.left[m.Spec.ID] = m
-		d.slots.hold(m.Slot)
+		r.death = lifeOf(r.PID, path)
+		if r.root, err = d.images.Acquire(ctx, r.Spec.Digest); err == nil {
+			r.pinned = true
+		}
+		d.left[r.Spec.ID] = r
+		d.slots.hold(r.Slot)
 	}
+	d.endHalfStarted()
 	return nil
+}
+
+// lifeOf gives a pidfd of the init that holds the lock of a state directory,
+// nil when none does. The number is init's when the lock is still held after
+// the pidfd was opened.
+func lifeOf(pid int, dir string) *os.File {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	if !holdsLock(dir) {
+		_ = f.Close()
+		return nil
+	}
+	return f
+}
+
+// endHalfStarted kills inits that had not taken their lock yet when their
+// server ended: they were taken for dead, and would start late.
+func (d *Driver) endHalfStarted() {
+	alive := map[int]bool{}
+	for _, r := range d.left {
+		alive[r.Slot] = alive[r.Slot] || r.death != nil
+	}
+	for _, r := range d.left {
+		if !alive[r.Slot] {
+			_ = (&group{c: d.cgroups, name: groupName(r.Slot)}).kill()
+		}
+	}
+}
+
+// reconnect gives detached instances their links again: the network that the
+// former server made is removed when a new one is opened.
+func (d *Driver) reconnect(ctx context.Context) {
+	for _, r := range d.left {
+		if r.death == nil || r.Spec.Network == core.NetworkNone {
+			continue
+		}
+		netns, pidfd := r.open()
+		if netns == nil {
+			continue
+		}
+		link, err := d.network.Attach(ctx, int(netns.Fd()), r.Slot)
+		if err != nil {
+			d.log.Warn("a detached instance stays without network", slog.String("instance", r.Spec.ID.String()), slog.Any("error", err))
+		}
+		r.link = link
+		_, _ = netns.Close(), unix.Close(pidfd)
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -171,13 +170,4 @@ func (w *doorway) socket(ctx context.Context, in *instance, family int) (int, er
 func (w *doorway) close() {
 	close(w.stop)
 	w.wg.Wait()
-}
-
-// deadlineOf gives the earlier of ctx's deadline and limit from now.
-func deadlineOf(ctx context.Context, limit time.Duration) time.Time {
-	d := time.Now().Add(limit)
-	if c, ok := ctx.Deadline(); ok && c.Before(d) {
-		return c
-	}
-	return d
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -36,7 +37,8 @@ type Options struct {
 	// Prepared is how many sandboxes of each network are kept ready; under 0
 	// none, 0 means DefaultPrepared.
 	Prepared int
-	Log      *slog.Logger
+	// Log takes what goes wrong where no caller waits; nil means none.
+	Log *slog.Logger
 }
 
 // Driver is the sandbox driver.
@@ -52,16 +54,18 @@ type Driver struct {
 	doorway  *doorway
 	slots    slots
 	shelves  map[core.Network]*shelf
-	keeping  sync.WaitGroup
-	watching sync.WaitGroup
+	starting sync.WaitGroup // calls of Start under way
+	keeping  sync.WaitGroup // shelves
+	watching sync.WaitGroup // instances
 	stop     context.CancelFunc
 
 	instances sync.Map // core.InstanceID to *instance
 
 	mu    sync.Mutex
 	past  []core.InstanceID // that ended, oldest first; still in instances
-	left  map[core.InstanceID]meta
+	left  map[core.InstanceID]*remnant
 	ended bool
+	stay  bool // detached instances go on without this driver
 }
 
 // keepEnded is how many instances that have ended can still be asked about.
@@ -75,9 +79,12 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	if os.Geteuid() != 0 {
 		return nil, core.Unavailable(core.ReasonStartFailed, nil, "the sandbox driver needs root: start the server as root")
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	d := &Driver{
 		dir: o.Dir, images: o.Images, log: o.Log, userns: true,
-		slots: slots{used: map[int]bool{}}, left: map[core.InstanceID]meta{}, shelves: map[core.Network]*shelf{},
+		slots: slots{used: map[int]bool{}}, left: map[core.InstanceID]*remnant{}, shelves: map[core.Network]*shelf{},
 	}
 	if err := d.open(ctx); err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
@@ -111,12 +118,12 @@ func (d *Driver) open(ctx context.Context) error {
 	if d.cgroups, err = openCgroups(name); err != nil {
 		return err
 	}
-	if err := d.findLeft(); err != nil {
+	if err := d.findLeft(ctx); err != nil {
 		return err
 	}
 	kept := map[string]bool{}
-	for _, m := range d.left {
-		kept[groupName(m.Slot)] = true
+	for _, r := range d.left {
+		kept[groupName(r.Slot)] = true
 	}
 	d.cgroups.sweep(func(name string) bool { return kept[name] })
 	if d.doorway, err = newDoorway(); err != nil {
@@ -125,10 +132,33 @@ func (d *Driver) open(ctx context.Context) error {
 	if d.spawner, err = newSpawner(); err != nil {
 		return err
 	}
-	if d.network, err = network.Open(ctx, network.Config{Name: name, Log: d.log}); err != nil {
+	if err := d.openNetwork(ctx, name); err != nil {
 		return fmt.Errorf("set up the network of sandboxes: %w", err)
 	}
+	d.reconnect(ctx)
 	return d.prove(ctx)
+}
+
+// openNetwork opens the network with the addresses it had last time, if it
+// can: detached instances have connections from theirs.
+func (d *Driver) openNetwork(ctx context.Context, name string) (err error) {
+	path := filepath.Join(d.dir, "network")
+	config := network.Config{Name: name, Log: d.log}
+	if last, err := os.ReadFile(path); err == nil {
+		config.Range, _ = netip.ParsePrefix(string(last))
+	}
+	d.network, err = network.Open(ctx, config)
+	if err != nil && config.Range.IsValid() && ctx.Err() == nil {
+		config.Range = netip.Prefix{} // somebody else has them by now
+		d.network, err = network.Open(ctx, config)
+	}
+	if err != nil {
+		return err //nolint:wrapcheck // it says what it did
+	}
+	if err := os.WriteFile(path, []byte(d.network.Range().String()), 0o600); err != nil {
+		d.log.Warn("the addresses of sandboxes could not be noted for the next server", slog.Any("error", err))
+	}
+	return nil
 }
 
 // prove makes a first sandbox, and finds out whether layers can have their
@@ -159,23 +189,23 @@ func shortName(dir string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// Close ends every instance but the detached ones, and removes all that Open
-// made.
+// Close ends every instance but the detached ones, which it leaves to the next
+// Open of the same Dir, and removes all that Open made. What waits for an
+// instance that is left is told [core.ErrGone]. The second Close does nothing.
 func (d *Driver) Close(ctx context.Context) error {
 	d.mu.Lock()
+	ended := d.ended
 	d.ended = true
 	d.mu.Unlock()
+	if ended {
+		return nil
+	}
 	if d.stop != nil {
 		d.stop()
 	}
+	d.starting.Wait()
 	d.keeping.Wait()
-	d.instances.Range(func(_, v any) bool {
-		if in, ok := v.(*instance); ok && in.state == nil {
-			in.kill()
-		}
-		return true
-	})
-	d.awaitAttached()
+	stay := d.endAll()
 	if d.doorway != nil {
 		d.doorway.close()
 	}
@@ -184,81 +214,95 @@ func (d *Driver) Close(ctx context.Context) error {
 	}
 	var err error
 	if d.network != nil {
-		if d.detachedLive() {
+		if stay {
 			d.log.Warn("the sandboxes' network stays up for detached instances")
 		} else {
 			err = d.network.Close(ctx)
 		}
 	}
-	if d.cgroups != nil {
+	if d.cgroups != nil && !stay {
 		d.cgroups.close()
 	}
 	return err
 }
 
-func (d *Driver) awaitAttached() {
+// endAll kills what is attached, lets go of what is detached, and reports
+// whether there is such. Nothing starts any more.
+func (d *Driver) endAll() (stay bool) {
 	d.instances.Range(func(_, v any) bool {
-		if in, ok := v.(*instance); ok && in.state == nil {
-			<-in.gone
+		in, ok := v.(*instance)
+		switch {
+		case !ok:
+		case in.state == nil:
+			in.kill()
+		default:
+			in.letGo()
 		}
 		return true
 	})
-}
-
-func (d *Driver) detachedLive() (live bool) {
-	d.instances.Range(func(_, v any) bool {
-		in, ok := v.(*instance)
-		if ok && in.state != nil {
-			select {
-			case <-in.gone:
-			default:
-				live = true
-			}
-		}
-		return !live
-	})
-	return live
+	d.watching.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, r := range d.left {
+		d.stay = true
+		r.unpin(d)
+		delete(d.left, id)
+	}
+	return d.stay
 }
 
 // Start implements the port of internal/pool.
 func (d *Driver) Start(ctx context.Context, spec core.InstanceSpec, stdio core.Stdio) (core.Instance, error) {
 	began := time.Now()
+	if err := d.begin(); err != nil {
+		return core.Instance{}, err
+	}
+	defer d.starting.Done()
 	root, err := d.images.Acquire(ctx, spec.Digest)
 	if err != nil {
 		return core.Instance{}, fmt.Errorf("find the image of %s/%s: %w", spec.App, spec.Function, err)
 	}
 	found := time.Now()
-	shelf := d.shelves[spec.Network]
-	if shelf == nil {
-		d.images.Release(spec.Digest)
-		return core.Instance{}, core.Invalid("the sandbox driver has no network %q", spec.Network)
-	}
-	b, err := shelf.take(ctx)
+	in, err := d.fill(ctx, root, spec, stdio)
 	if err != nil {
 		d.images.Release(spec.Digest)
 		return core.Instance{}, fmt.Errorf("start %s/%s: %w", spec.App, spec.Function, d.explain(err))
 	}
-	in, err := d.start(ctx, b, root, spec, stdio)
-	if err != nil {
-		b.destroy()
-		d.images.Release(spec.Digest)
-		_ = os.RemoveAll(d.statePath(spec.ID))
-		return core.Instance{}, fmt.Errorf("start %s/%s: %w", spec.App, spec.Function, d.explain(err))
-	}
-	d.mu.Lock()
-	if d.ended {
-		d.mu.Unlock()
-		b.destroy()
-		d.images.Release(spec.Digest)
-		return core.Instance{}, core.Unavailable(core.CodeUnavailable, nil, "the server is stopping")
-	}
+	// Close waits for this call before it looks for instances.
 	d.instances.Store(spec.ID, in)
 	d.watching.Go(func() { in.watch(d) })
-	d.mu.Unlock()
 	out := d.describe(in)
 	out.StartedAt = time.Now()
 	out.Start = core.StartPhases{Image: found.Sub(began), Sandbox: out.StartedAt.Sub(found)}
 	return out, nil
+}
+
+// begin counts a call that makes an instance, unless the driver closes; who
+// got no error calls d.starting.Done.
+func (d *Driver) begin() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return core.Unavailable(core.CodeUnavailable, nil, "the server is stopping")
+	}
+	d.starting.Add(1)
+	return nil
+}
+
+// fill takes a box and starts the function in it.
+func (d *Driver) fill(ctx context.Context, root image.Rootfs, spec core.InstanceSpec, stdio core.Stdio) (*instance, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx) //nolint:wrapcheck // the caller says what was being done
+	}
+	shelf := d.shelves[spec.Network]
+	if shelf == nil {
+		return nil, core.Invalid("the sandbox driver has no network %q", spec.Network)
+	}
+	b, err := shelf.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.start(ctx, b, root, spec, stdio)
 }
 
 // explain gives errors that the machine's state causes a code of their own.
@@ -330,6 +374,9 @@ func (d *Driver) Wait(ctx context.Context, id core.InstanceID) (core.Exit, error
 	}
 	select {
 	case <-in.ended:
+		if in.parted() {
+			return core.Exit{}, fmt.Errorf("instance %s is left to the next server: %w", id, core.ErrGone)
+		}
 		return in.exit, nil
 	case <-ctx.Done():
 		return core.Exit{}, fmt.Errorf("wait for instance %s: %w", id, context.Cause(ctx))
@@ -342,22 +389,27 @@ func (d *Driver) Stop(ctx context.Context, id core.InstanceID, grace time.Durati
 	if err != nil {
 		return err
 	}
-	if grace > 0 {
+	if grace > 0 && !in.isFrozen() {
 		in.signal(d.stopSignal(in))
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-in.ended:
-		case <-timer.C:
-		case <-ctx.Done():
-		}
+		in.awaitFor(ctx, grace)
+	}
+	if in.state != nil {
+		in.killFunction()
+		in.awaitFor(context.WithoutCancel(ctx), lastWords)
 	}
 	in.kill()
 	// Killing is certain: the wait is for the kernel alone, and not bounded
 	// by the caller's patience, since it promises that nothing is left.
 	<-in.gone
+	if in.parted() {
+		return fmt.Errorf("instance %s is left to the next server: %w", id, core.ErrGone)
+	}
 	return nil
 }
+
+// lastWords is how long init of a detached instance, whose function has been
+// killed, may take to write down what was printed.
+const lastWords = 2 * time.Second
 
 func (d *Driver) stopSignal(in *instance) syscall.Signal {
 	if s := unix.SignalNum(in.root.Config.StopSignal); s != 0 {
@@ -384,11 +436,13 @@ func (d *Driver) Usage(id core.InstanceID) (core.Usage, error) {
 	if err != nil {
 		return core.Usage{}, err
 	}
+	now := in.box.group.usage()
 	select {
 	case <-in.ended:
+		// The group may have been removed while it was looked at.
 		return in.exit.Usage, nil
 	default:
-		return in.box.group.usage(), nil
+		return now, nil
 	}
 }
 
@@ -408,5 +462,7 @@ func (d *Driver) setFrozen(id core.InstanceID, on bool) error {
 	if in.released {
 		return fmt.Errorf("instance %s has ended: %w", id, core.ErrGone)
 	}
-	return in.box.group.freeze(on)
+	err = in.box.group.freeze(on)
+	in.frozen = on && err == nil
+	return err
 }

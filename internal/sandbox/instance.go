@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -25,61 +26,97 @@ type instance struct {
 	adopted bool
 	state   *stateDir // of a detached one
 
+	death  *os.File // of an adopted one that lives: readable when init has ended
+	pinned bool     // the image is held for it
+
 	ended chan struct{} // closed when the process has ended and its output is through
 	gone  chan struct{} // closed when nothing of it is left
 	exit  core.Exit     // set before ended is closed
 
 	mu       sync.Mutex
 	released bool // the box is being given back; nobody may use its files
+	frozen   bool
+	killed   bool // by this driver
+	left     bool // it goes on without this driver, see letGo
 }
 
 // start fills the box with the function and starts its process.
 func (d *Driver) start(ctx context.Context, b *box, root image.Rootfs, spec core.InstanceSpec, stdio core.Stdio) (*instance, error) {
-	in := &instance{spec: spec, box: b, root: root, ended: make(chan struct{}), gone: make(chan struct{})}
+	in := &instance{spec: spec, box: b, root: root, pinned: true, ended: make(chan struct{}), gone: make(chan struct{})}
 	cfg, err := d.process(root, spec, b)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = in.launch(ctx, d, cfg, stdio)
 	}
+	if err != nil {
+		b.destroy()
+		in.endPumps()
+		if in.state != nil {
+			_ = os.RemoveAll(in.state.path)
+		}
+		return nil, d.startError(spec, cfg, err)
+	}
+	b.exempt()
+	return in, nil
+}
+
+// launch hands init all that it needs, and waits until it has started the
+// process. After an error the box is to be destroyed.
+func (in *instance) launch(ctx context.Context, d *Driver, cfg *config, stdio core.Stdio) error {
+	b, spec := in.box, &in.spec
 	if err := b.group.limit(limits{spec.Memory, spec.CPU, spec.Pids}); err != nil {
-		return nil, err
+		return err
 	}
 	var files open
 	defer files.close()
+	var err error
 	if spec.Detached {
 		err = in.joinFiles(d, &files, cfg, stdio)
 	} else {
 		err = in.joinPipes(&files, stdio)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, dir := range root.Layers {
+	for _, dir := range in.root.Layers {
 		f, err := d.cloneLayer(dir, b.userns)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		files.add(f)
 	}
 	memory, err := sealed("config", cfg.encode())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	files.files = append([]*os.File{memory}, files.files...)
 	if err := b.ctl.request(kindGo, 0, files.fds()...); err != nil {
-		return nil, err
-	}
-	for _, p := range in.pumps {
-		go p.run()
+		return err
 	}
 	files.close() // the pipes must end with the process
-	r, err := b.ctl.await(deadlineOf(ctx, startTimeout))
+	in.runPumps()
+	r, err := b.ctl.await(ctx, startTimeout)
 	if err == nil && r.Kind != kindStarted {
 		err = errors.New("init said something else than that the process has started")
 	}
-	if err != nil {
-		return nil, d.startError(spec, cfg, err)
+	return err
+}
+
+func (in *instance) runPumps() {
+	for _, p := range in.pumps {
+		p.running = true
+		go p.run()
 	}
-	return in, nil
+}
+
+// endPumps returns when nothing writes to the instance's streams any more. Its
+// processes have ended.
+func (in *instance) endPumps() {
+	for _, p := range in.pumps {
+		if !p.running {
+			p.drop()
+		}
+		<-p.done
+	}
 }
 
 // open is a list of files that go to init and are closed here.
@@ -162,6 +199,9 @@ func (d *Driver) startError(spec core.InstanceSpec, cfg *config, err error) erro
 	}
 	program := cfg.args[0]
 	switch {
+	case step.step == "exec" && step.err == syscall.E2BIG:
+		return explain(core.ReasonStartFailed, "the arguments and environment of "+name+
+			" are larger than the kernel takes: 128 KiB for each, 2 MiB for all")
 	case step.step == "exec" && (step.err == syscall.ENOENT || step.err == syscall.ENOTDIR):
 		return explain(core.ReasonStartFailed, "the image of "+name+" has no program "+program+
 			" (or the interpreter that it names is missing): check entrypoint, cmd and command")
@@ -181,57 +221,151 @@ func (d *Driver) startError(spec core.InstanceSpec, cfg *config, err error) erro
 // watch waits for the end of the process and takes everything down.
 func (in *instance) watch(d *Driver) {
 	exit := in.awaitExit()
-	if in.adopted {
-		awaitPidfd(in.box.pidfd)
-	} else {
-		in.box.reap()
+	in.mu.Lock()
+	left := in.left
+	in.mu.Unlock()
+	if left {
+		in.part(d)
+		return
 	}
-	for _, p := range in.pumps {
-		<-p.done
-	}
+	in.box.reap()
+	in.endPumps()
 	if in.state != nil {
 		exit = in.state.exit(exit)
-		in.state.copyOut()
 	}
 	exit.Usage = in.box.group.usage()
 	exit.OOM = exit.Code != 0 && in.box.group.oom()
 	exit.At = time.Now()
+	if in.state != nil {
+		in.state.copyOut()
+	}
 	in.exit = exit
 	close(in.ended)
 	in.mu.Lock()
 	in.released = true
 	in.mu.Unlock()
+	in.close()
 	in.box.release()
-	d.images.Release(in.spec.Digest)
+	in.unpin(d)
 	d.forget(in)
 	close(in.gone)
 }
 
-// awaitExit waits for init's report, or for its end without one.
-func (in *instance) awaitExit() core.Exit {
-	if in.box.ctl.conn == nil { // adopted: nobody to hear from
-		awaitPidfd(in.box.pidfd)
-		return core.Exit{Lost: true, Code: 255}
+// part leaves a detached instance to the next server.
+func (in *instance) part(d *Driver) {
+	in.mu.Lock()
+	in.released = true
+	in.mu.Unlock()
+	in.close()
+	in.box.forget()
+	in.unpin(d)
+	d.instances.Delete(in.spec.ID)
+	d.mu.Lock()
+	d.stay = true
+	d.mu.Unlock()
+	close(in.ended)
+	close(in.gone)
+}
+
+func (in *instance) close() {
+	if in.death != nil {
+		_ = in.death.Close()
 	}
+}
+
+func (in *instance) unpin(d *Driver) {
+	if in.pinned {
+		d.images.Release(in.spec.Digest)
+	}
+}
+
+// letGo makes watch leave the instance as it is. What has ended by then, but
+// has not been told yet, the next server tells.
+func (in *instance) letGo() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.left = true
+	switch {
+	case in.released:
+	case in.death != nil:
+		_ = in.death.SetReadDeadline(time.Unix(1, 0))
+	case in.box.ctl.conn != nil:
+		in.box.ctl.interrupt()
+	}
+}
+
+// awaitExit waits for init's report, or for its end without one, or until the
+// instance is let go.
+func (in *instance) awaitExit() core.Exit {
+	lost := core.Exit{Lost: true, Code: 255}
+	killed := core.Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL)}
+	if in.adopted {
+		if in.death != nil {
+			awaitEnd(in.death)
+		}
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if in.killed {
+			return killed
+		}
+		return lost
+	}
+	in.mu.Lock()
+	if in.left {
+		in.mu.Unlock()
+		return lost
+	}
+	_ = in.box.ctl.conn.SetReadDeadline(time.Time{})
+	in.mu.Unlock()
 	for {
-		r, err := in.box.ctl.await(time.Time{})
+		r, err := in.box.ctl.read()
 		switch {
 		case err != nil: // killed as a whole
-			return core.Exit{Code: 128 + int(syscall.SIGKILL), Signal: int(syscall.SIGKILL)}
+			return killed
 		case r.Kind == kindExited:
 			return core.Exit{Code: int(r.Code), Signal: int(r.Signal)}
 		}
 	}
 }
 
-// awaitPidfd waits until the process of a pidfd has ended.
-func awaitPidfd(fd int) {
-	for {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, -1); err == nil || !errors.Is(err, unix.EINTR) {
-			return
-		}
+// awaitEnd waits until the process of a pidfd that does not block has ended,
+// or the file's deadline.
+func awaitEnd(pidfd *os.File) {
+	if raw, err := pidfd.SyscallConn(); err == nil {
+		_ = raw.Read(func(fd uintptr) bool { return pidEnded(int(fd)) })
 	}
+}
+
+// hasEnded reports whether the process of a pidfd has ended. It does not
+// change the mode of the file, as Fd would.
+func hasEnded(pidfd *os.File) (ended bool) {
+	raw, err := pidfd.SyscallConn()
+	if err != nil {
+		return true
+	}
+	err = raw.Control(func(fd uintptr) { ended = pidEnded(int(fd)) })
+	return ended || err != nil
+}
+
+// pidEnded reports whether the process of a pidfd has ended (pidfd_open(2)).
+func pidEnded(pidfd int) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+}
+
+// parted reports whether the instance was left to the next server. It is
+// known once ended is closed.
+func (in *instance) parted() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.left && in.exit.At.IsZero()
+}
+
+func (in *instance) isFrozen() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.frozen
 }
 
 // signal asks init to pass a signal on to the function's process.
@@ -248,6 +382,45 @@ func (in *instance) signal(s syscall.Signal) {
 	_ = in.box.ctl.request(kindSignal, uint32(s))
 }
 
+// awaitFor waits until the process has ended, for so long at the most.
+func (in *instance) awaitFor(ctx context.Context, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-in.ended:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// killFunction kills every process of a detached instance but init, which has
+// yet to write down the exit, and what is in the pipes.
+func (in *instance) killFunction() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.released {
+		return
+	}
+	for _, pid := range in.box.group.processes() {
+		if pid == in.box.pid {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		// The number may have become another's before it was opened.
+		if slices.Contains(in.box.group.processes(), pid) {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+		_ = unix.Close(fd)
+	}
+	if in.frozen {
+		in.frozen = false
+		_ = in.box.group.freeze(false)
+	}
+}
+
 // kill ends every process of the instance.
 func (in *instance) kill() {
 	in.mu.Lock()
@@ -255,6 +428,7 @@ func (in *instance) kill() {
 	if in.released {
 		return
 	}
+	in.killed = true
 	if in.box.group.kill() != nil {
 		_ = unix.PidfdSendSignal(in.box.pidfd, unix.SIGKILL, nil, 0)
 	}

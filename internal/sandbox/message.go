@@ -2,7 +2,9 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -185,13 +187,39 @@ func (c channel) request(kind uint32, arg uint32, fds ...int) error {
 	return c.send(&q, fds...)
 }
 
-// await waits for one message of init; one of kind error is an error.
-func (c channel) await(deadline time.Time) (reply, error) {
-	var b [64]byte
-	if err := c.conn.SetReadDeadline(deadline); err != nil {
+// await waits for one message of init, for so long at the most, and no longer
+// than ctx; one of kind error is an error.
+func (c channel) await(ctx context.Context, limit time.Duration) (reply, error) {
+	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 		return reply{}, fmt.Errorf("await init: %w", err)
 	}
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.interrupt()
+		close(cut)
+	})
+	r, err := c.read()
+	if !stop() {
+		<-cut // or it would cut the next one short
+	}
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("await init: %w", context.Cause(ctx))
+	}
+	return r, err
+}
+
+// interrupt makes a read under way, and each that follows, give up.
+func (c channel) interrupt() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
+
+// read waits for one message of init; one of kind error is an error.
+func (c channel) read() (reply, error) {
+	var b [64]byte
 	n, err := c.conn.Read(b[:])
+	if errors.Is(err, unix.ECONNRESET) {
+		// init has ended before it read all that it was sent. The kernel tells
+		// that first, once; what init has said stands behind it.
+		n, err = c.conn.Read(b[:])
+	}
 	if err != nil {
 		return reply{}, fmt.Errorf("await init: %w", err)
 	}

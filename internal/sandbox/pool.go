@@ -23,14 +23,19 @@ func newShelf(d *Driver, mode core.Network, size int) *shelf {
 }
 
 // take gives a ready box, or makes one when there is none.
-func (s *shelf) take(ctx context.Context) (b *box, err error) {
-	select {
-	case b = <-s.ready:
-	default:
-		b, err = s.d.prepare(ctx, s.mode)
+func (s *shelf) take(ctx context.Context) (*box, error) {
+	defer s.order()
+	for {
+		select {
+		case b := <-s.ready:
+			if !pidEnded(b.pidfd) {
+				return b, nil
+			}
+			b.destroy() // somebody has killed its init while it stood here
+		default:
+			return s.d.prepare(ctx, s.mode)
+		}
 	}
-	s.order()
-	return b, err
 }
 
 func (s *shelf) order() {
@@ -60,6 +65,9 @@ func (s *shelf) keep(ctx context.Context, wg *sync.WaitGroup) {
 			continue
 		}
 		b, err := s.d.prepare(ctx, s.mode)
+		if ctx.Err() != nil && err != nil {
+			continue // cut short by the end
+		}
 		if err != nil {
 			pause = min(pause*2+10*time.Millisecond, 5*time.Second)
 			s.d.log.Warn("preparing a sandbox did not work", slog.Any("error", err), slog.Duration("retry_in", pause))

@@ -2,7 +2,10 @@ package sandbox
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/image"
@@ -19,14 +22,18 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 			"the image of %s/%s has neither entrypoint nor cmd: set command", spec.App, spec.Function)
 	}
+	if err := d.check(root, spec, args); err != nil {
+		return nil, err
+	}
 	user, err := d.images.User(root, c.User)
 	if err != nil {
 		return nil, fmt.Errorf("find the user of the image: %w", err)
 	}
 	uid, gid, groups := user.UID, user.GID, user.Groups
-	if d.userns && (uid >= uidsOfBox || gid >= uidsOfBox) {
+	if d.userns && slices.Max(append([]uint32{uid, gid}, groups...)) >= uidsOfBox {
 		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
-			"the image of %s/%s runs as user %d, group %d; a sandbox has the ids up to %d", spec.App, spec.Function, uid, gid, uidsOfBox-1)
+			"the image of %s/%s runs as user %d, group %d, with the groups %d; a sandbox has the ids up to %d",
+			spec.App, spec.Function, uid, gid, groups, uidsOfBox-1)
 	}
 	if !d.userns && uid == 0 {
 		// Without a user namespace root would be the machine's own.
@@ -55,6 +62,32 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 		out.hosts += "127.0.0.1\t" + hostname + "\n"
 	}
 	return out, nil
+}
+
+// maxLayers is how many layers init mounts (map_config in pid1/src/init.c), one
+// more than Docker makes.
+const maxLayers = 128
+
+// check refuses what init could not be told, or could not do.
+func (d *Driver) check(root image.Rootfs, spec core.InstanceSpec, args []string) error {
+	if len(root.Layers) > maxLayers {
+		return core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image of %s/%s has %d layers; a sandbox has room for %d", spec.App, spec.Function, len(root.Layers), maxLayers)
+	}
+	for _, list := range [][]string{args, root.Config.Env, spec.Env, {root.Config.WorkingDir}} {
+		if i := slices.IndexFunc(list, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
+			return core.Errorf(core.KindInvalid, core.ReasonStartFailed,
+				"an argument, variable or working directory of %s/%s has a zero byte in it, which no process can be given",
+				spec.App, spec.Function)
+		}
+	}
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil && uint64(spec.Files) > files.Max {
+		return core.Errorf(core.KindUnavailable, core.ReasonStartFailed,
+			"%s/%s wants %d open files and the server itself may have %d: raise its limit (LimitNOFILE)",
+			spec.App, spec.Function, spec.Files, files.Max)
+	}
+	return nil
 }
 
 // hostname is the function's name, as far as host names allow.

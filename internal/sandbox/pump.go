@@ -13,14 +13,18 @@ import (
 
 // pump moves what a process prints from its pipe to a writer. Reading and
 // writing are one step under mu, so that drain can tell when all has arrived.
+// It ends with run, or with drop if run never came.
 type pump struct {
 	file *os.File
 	raw  syscall.RawConn
 	to   io.Writer
 	done chan struct{} // closed when the pipe has ended
 
+	running bool // run was called
+
 	mu    sync.Mutex
 	ended bool
+	moved int64 // bytes so far
 }
 
 // pumpBuffer is as large as a pipe is by default (pipe(7)).
@@ -57,9 +61,11 @@ func newPump(to io.Writer) (*pump, *os.File, error) {
 func (p *pump) run() {
 	defer close(p.done)
 	_ = p.raw.Read(func(fd uintptr) bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.move(int(fd))
+		for {
+			if more, ended := p.step(int(fd)); !more {
+				return ended
+			}
+		}
 	})
 	p.mu.Lock()
 	p.ended = true
@@ -67,42 +73,77 @@ func (p *pump) run() {
 	_ = p.file.Close()
 }
 
-// move empties the pipe and reports whether it has ended. mu is held.
-func (p *pump) move(fd int) (ended bool) {
+// drop ends a pump that will not run.
+func (p *pump) drop() {
+	close(p.done)
+	_ = p.file.Close()
+}
+
+// step moves one piece. more tells that there may be another, ended that the
+// pipe has ended.
+func (p *pump) step(fd int) (more, ended bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.move(fd)
+}
+
+// move is step for one who holds mu.
+func (p *pump) move(fd int) (more, ended bool) {
 	if p.ended {
-		return true
+		return false, true
 	}
 	buf := pumpBuffers.Get().(*[]byte)
 	defer pumpBuffers.Put(buf)
-	for {
-		n, err := unix.Read(fd, *buf)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return false
-		case err != nil || n == 0:
-			p.ended = true
-			return true
-		default:
-			// A writer that takes no more must not stop the process: what it
-			// refuses is dropped.
-			_, _ = p.to.Write((*buf)[:n])
-		}
+	n, err := unix.Read(fd, *buf)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return true, false
+	case errors.Is(err, unix.EAGAIN):
+		return false, false
+	case err != nil || n == 0:
+		p.ended = true
+		return false, true
 	}
+	// A writer that takes no more must not stop the process: what it refuses
+	// is dropped.
+	_, _ = p.to.Write((*buf)[:n])
+	p.moved += int64(n)
+	return true, false
 }
 
-// drain returns when all that is in the pipe has been written on.
+// drain returns when all that is in the pipe now has been written on. What a
+// process prints meanwhile does not keep it: one that never stops printing
+// would keep it for ever.
 func (p *pump) drain() {
 	_ = p.raw.Control(func(fd uintptr) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.move(int(fd))
+		until := p.pending(int(fd))
+		for more := true; more; {
+			p.mu.Lock()
+			if p.moved >= until {
+				p.mu.Unlock()
+				return
+			}
+			more, _ = p.move(int(fd))
+			p.mu.Unlock()
+		}
 	})
 }
 
+// pending gives how many bytes will have been moved when all that is in the
+// pipe now has been.
+func (p *pump) pending(fd int) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	if err != nil {
+		n = 0
+	}
+	return p.moved + int64(n)
+}
+
 // feed writes stdin to the process through a pipe whose reading end it gives.
-// What fits into the pipe goes at once; the rest goes in a goroutine that ends
-// with the pipe's reader, or with stdin.
+// A goroutine does so until stdin ends, or a write meets that the pipe has no
+// reader any more; wg counts it.
 func feed(stdin io.Reader, wg *sync.WaitGroup) (*os.File, error) {
 	if stdin == nil {
 		f, err := os.Open(os.DevNull)

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -20,6 +21,7 @@ type spawner struct {
 	program *os.File
 	pid     int
 	ctl     channel
+	closed  bool
 }
 
 func newSpawner() (*spawner, error) {
@@ -95,6 +97,9 @@ func (s *spawner) spawn(control *os.File, cgroup *os.File, flags uint32) (pid, p
 		if err == nil || pid < 0 || try > 0 {
 			return pid, pidfd, err
 		}
+		if s.closed {
+			return 0, -1, errors.New("the spawner is closed")
+		}
 		// The spawner itself is gone: make another one, once.
 		s.end()
 		if err := s.start(); err != nil {
@@ -129,23 +134,48 @@ func (s *spawner) exchange(control, cgroup *os.File, flags uint32) (pid, pidfd i
 	if got < 0 {
 		return -1, -1, fmt.Errorf("clone into fresh namespaces: %w", syscall.Errno(-got))
 	}
-	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(messages) != 1 {
-		return 0, -1, fmt.Errorf("the spawner sent no pidfd: %w", err)
+	pidfd, err = sentFile(oob[:oobn])
+	if err != nil {
+		// Without room for one more file there is no pidfd, and a child that
+		// nobody else knows of.
+		_ = unix.Kill(int(got), unix.SIGKILL)
+		wait(int(got))
+		return -1, -1, fmt.Errorf("take the pidfd of a sandbox: %w", err)
 	}
-	rights, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(rights) != 1 {
-		return 0, -1, fmt.Errorf("the spawner sent no pidfd: %w", err)
-	}
-	return int(got), rights[0], nil
+	return int(got), pidfd, nil
 }
 
-// end ends the spawner and waits for it.
+// sentFile gives the one file descriptor of a control message.
+func sentFile(oob []byte) (int, error) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return -1, fmt.Errorf("parse a control message: %w", err)
+	}
+	if len(messages) != 1 {
+		return -1, unix.EMFILE
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return -1, fmt.Errorf("parse a control message with %d descriptors: %w", len(fds), err)
+	}
+	return fds[0], nil
+}
+
+// end ends the spawner, also one that hangs, and waits for it.
 func (s *spawner) end() {
+	if s.pid == 0 {
+		return
+	}
 	s.ctl.close()
+	_ = unix.Kill(s.pid, unix.SIGKILL) // nobody has waited for it yet: the number is still its own
+	wait(s.pid)
+	s.pid = 0
+}
+
+// wait waits for a child.
+func wait(pid int) {
 	for {
-		_, err := syscall.Wait4(s.pid, nil, 0, nil)
-		if err != syscall.EINTR {
+		if _, err := syscall.Wait4(pid, nil, 0, nil); !errors.Is(err, syscall.EINTR) {
 			return
 		}
 	}
@@ -154,6 +184,7 @@ func (s *spawner) end() {
 func (s *spawner) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	s.end()
 	_ = s.program.Close()
 }

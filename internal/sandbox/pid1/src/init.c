@@ -267,7 +267,7 @@ static void mask(int null) {
 static void make_dev(int *null) {
 	static const char *const dev[][2] = {{"size", "64k"}, {"nr_inodes", "64"}, {"mode", "755"}, {0}};
 	static const char *const shm[][2] = {{"size", "64m"}, {"mode", "1777"}, {0}};
-	static const char *const pts[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {0}};
+	static const char *const pts[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {"max", "64"}, {0}};
 	static const char *const links[][2] = {
 		{"/proc/self/fd", "dev/fd"},	   {"/proc/self/fd/0", "dev/stdin"}, {"/proc/self/fd/1", "dev/stdout"},
 		{"/proc/self/fd/2", "dev/stderr"}, {"pts/ptmx", "dev/ptmx"},	     {0},
@@ -384,6 +384,7 @@ static void mount_root(const struct config *c) {
 		*put_number(put_text(dir, "layer/"), i) = 0;
 		must("make a layer's directory", sys(__NR_mkdirat, AT_FDCWD, dir, 0755));
 		must("attach a layer", sys(__NR_move_mount, got.fd[FD_LAYERS + i], "", AT_FDCWD, dir, MOVE_MOUNT_F_EMPTY_PATH));
+		sys(__NR_close, got.fd[FD_LAYERS + i]);
 		at = put_text(at, dir);
 		if (i) at = put_text(at, ":");
 	}
@@ -415,7 +416,6 @@ static void drop_privileges(const struct config *c) {
 	struct __user_cap_data_struct none[2] = {{0}, {0}};
 	struct sock_fprog filter = {(unsigned short)c->filter_len, (struct sock_filter *)text_at(c, c->filter_at)};
 	limit(LIMIT_CORE, 0);
-	limit(LIMIT_NOFILE, c->nofile);
 	limit(LIMIT_MEMLOCK, 64 << 10);
 	sys(__NR_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0); // a kernel without keyrings has none to share
 	for (u32 cap = 0; sys(__NR_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++) {}
@@ -466,26 +466,35 @@ _Noreturn static void child_fail(int report, const char *step, long err) {
 	leave(127);
 }
 
-_Noreturn static void function_process(const struct config *c, char **argv, char **envp, const int io[3], int report) {
+// enter_directory makes the working directory of the image the process's. The
+// path is the image's and may lead through /proc/self/fd: whoever comes here
+// has closed all files but its three streams (CVE-2024-21626), and what is not
+// below the root is left again.
+static long enter_directory(const char *path) {
+	char at[4096];
+	long r = sys(__NR_chdir, path);
+	if (r >= 0) r = sys(__NR_getcwd, at, sizeof at);
+	if (r > 0 && at[0] != '/') r = -ENOENT; // "(unreachable)", getcwd(2)
+	return r;
+}
+
+_Noreturn static void function_process(const struct config *c, char **argv, char **envp, const int io[3], int pipe) {
+	enum { REPORT = 3 };
 	u64 no_signals = 0;
-	long oom, r;
+	struct rlimit files = {c->nofile, c->nofile};
+	long r;
 	sys(__NR_setsid);
-	// init itself is exempt from the out-of-memory killer, the function is not.
-	// (A process that cannot be dumped cannot write its own file in /proc.)
-	sys(__NR_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
-	oom = sys(__NR_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
-	if (oom < 0) child_fail(report, "open oom_score_adj", oom);
-	if ((r = sys(__NR_write, oom, "0", 1)) < 0) child_fail(report, "set oom_score_adj", r);
-	if ((r = sys(__NR_chdir, text_at(c, c->cwd_at))) < 0) child_fail(report, "enter the working directory", r);
-	// The three may stand in each other's places: move them up first.
-	int high[3];
-	for (int i = 0; i < 3; i++)
-		if ((r = high[i] = (int)sys(__NR_fcntl, io[i], F_DUPFD_CLOEXEC, 10)) < 0) child_fail(report, "join the streams", r);
-	for (int i = 0; i < 3; i++)
-		if ((r = sys(__NR_dup3, high[i], i, 0)) < 0) child_fail(report, "join the streams", r);
+	// The four may stand in each other's places: move them up first.
+	int from[4] = {io[0], io[1], io[2], pipe};
+	for (int i = 0; i < 4; i++)
+		if ((r = from[i] = (int)sys(__NR_fcntl, from[i], F_DUPFD_CLOEXEC, 10)) < 0) child_fail(pipe, "join the streams", r);
+	for (int i = 0; i < 4; i++)
+		if ((r = sys(__NR_dup3, from[i], i, i == REPORT ? O_CLOEXEC : 0)) < 0) child_fail(from[REPORT], "join the streams", r);
+	if ((r = sys(__NR_close_range, REPORT + 1, ~0U, 0)) < 0) child_fail(REPORT, "close files", r);
+	if ((r = sys(__NR_prlimit64, 0, LIMIT_NOFILE, &files, 0)) < 0) child_fail(REPORT, "limit the open files", r);
+	if ((r = enter_directory(text_at(c, c->cwd_at))) < 0) child_fail(REPORT, "enter the working directory", r);
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &no_signals, 0, sizeof no_signals);
-	if ((r = sys(__NR_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC)) < 0) child_fail(report, "close files", r);
-	child_fail(report, "exec", exec_function(c, argv, envp));
+	child_fail(REPORT, "exec", exec_function(c, argv, envp));
 }
 
 static char **pointers(const char *text, u32 n) {
@@ -560,7 +569,6 @@ static void start_function(void) {
 	if (r == sizeof e) fail(e.step, e.err);
 	sys(__NR_close, report[0]);
 	for (int i = 0; i < 3; i++) sys(__NR_close, io[i]);
-	for (int i = FD_LAYERS; i < got.n; i++) sys(__NR_close, got.fd[i]);
 	sys(__NR_close, got.fd[FD_CONFIG]);
 	say('S', life.child, 0, "");
 }
@@ -633,14 +641,15 @@ static void hear_server(void) {
 	if (n == sizeof q && q.kind == 'G' && !life.child) start_function();
 }
 
-// hear_signals forwards a SIGTERM from outside (an init that lost its server
-// has no other ear) and reaps.
+// hear_signals forwards what comes from outside (an init that lost its server
+// has no other ear) and reaps. The function may send init signals too, and gets
+// them back.
 static void hear_signals(void) {
 	u8 info[128]; // struct signalfd_siginfo; its first word is the number
 	u32 number;
 	while (sys(__NR_read, life.signals, info, sizeof info) == sizeof info) {
 		memcpy(&number, info, sizeof number);
-		if (number == SIGTERM && life.child) sys(__NR_kill, life.child, SIGTERM);
+		if (number != SIGCHLD && life.child) sys(__NR_kill, life.child, number);
 	}
 	reap();
 }

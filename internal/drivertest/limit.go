@@ -1,0 +1,163 @@
+package drivertest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+var limiting = map[string]func(*testing.T, *suite){
+	"the memory limit ends the process and is told":       limitsMemory,
+	"the memory limit counts /tmp and /dev/shm":           limitsMemoryFiles,
+	"the memory limit counts files without bytes":         limitsInodes,
+	"another kill is not taken for one for memory":        tellsKills,
+	"the size of /tmp holds":                              limitsTmp,
+	"the limit of processes holds":                        limitsPids,
+	"a fork bomb is contained and can be stopped":         containsBomb,
+	"the limit of open files holds":                       limitsFiles,
+	"the processor limit holds":                           limitsCPU,
+	"Usage tells processor and memory, also after an end": tellsUsage,
+}
+
+func limitsMemory(t *testing.T, s *suite) {
+	spec := Spec(s.base, "eat", "memory", "200")
+	spec.Memory = 32 * core.MiB
+	exit := Start(t, s.Driver, spec, nil).Wait()
+	if !exit.OOM || exit.Signal != 9 || exit.Code != 137 {
+		t.Errorf("it ended with %+v, want killed for memory", exit)
+	}
+	if want := "it was killed because it reached its memory limit"; exit.String() != want {
+		t.Errorf("in words: %q, want %q", exit, want)
+	}
+	if exit.Usage.PeakMemory < 30*core.MiB || exit.Usage.PeakMemory > 33*core.MiB {
+		t.Errorf("the peak of memory is told as %d bytes, with a limit of 32 MiB", exit.Usage.PeakMemory)
+	}
+}
+
+func limitsMemoryFiles(t *testing.T, s *suite) {
+	for _, dir := range []string{"/tmp", "/dev/shm"} {
+		spec := Spec(s.base, "eat", dir, "60")
+		spec.Memory, spec.Tmp = 24*core.MiB, 100*core.MiB
+		if exit := Start(t, s.Driver, spec, nil).Wait(); !exit.OOM {
+			t.Errorf("60 MiB in %s with 24 MiB of memory end with %+v", dir, exit)
+		}
+	}
+}
+
+func limitsInodes(t *testing.T, s *suite) {
+	spec := Spec(s.base, "eat", "inodes", "0")
+	spec.Memory = 16 * core.MiB
+	p := Start(t, s.Driver, spec, nil)
+	if exit := p.Wait(); !exit.OOM && exit.Code != 3 {
+		t.Errorf("it ended with %+v: %s", exit, p.Out.String())
+	}
+}
+
+func tellsKills(t *testing.T, s *suite) {
+	if exit := s.start(t, "kill", "9").Wait(); exit.OOM || exit.Signal != 9 {
+		t.Errorf("killing itself is told as %+v", exit)
+	}
+	p := s.start(t, "sleep", "slept")
+	p.Out.Await(t, "slept")
+	p.Stop(0)
+	if exit := p.Wait(); exit.OOM || exit.Signal != 9 || exit.Code != 137 {
+		t.Errorf("being stopped is told as %+v", exit)
+	}
+}
+
+func limitsTmp(t *testing.T, s *suite) {
+	spec := Spec(s.base, "eat", "/tmp", "20")
+	spec.Tmp = 5 * core.MiB
+	p := Start(t, s.Driver, spec, nil)
+	p.Code(3)
+	var n int
+	if _, err := fmt.Sscan(p.Out.String(), &n); err != nil || n < 4<<20 || n > 5<<20 || !strings.Contains(p.Out.String(), "no space left") {
+		t.Errorf("with 5 MiB it says %q (%v)", p.Out.String(), err)
+	}
+	spec = Spec(s.base, "eat", "/tmp", "5")
+	spec.Tmp = 5 * core.MiB
+	Start(t, s.Driver, spec, nil).Code(0)
+}
+
+func limitsPids(t *testing.T, s *suite) {
+	spec := Spec(s.base, "fork")
+	spec.Pids = 40
+	p := Start(t, s.Driver, spec, nil)
+	p.Code(0)
+	var n int
+	if _, err := fmt.Sscan(p.Out.String(), &n); err != nil || n < 10 || n >= 40 || !strings.Contains(p.Out.String(), "temporarily unavailable") {
+		t.Errorf("with a limit of 40 processes it says %q (%v)", p.Out.String(), err)
+	}
+}
+
+func containsBomb(t *testing.T, s *suite) {
+	other := s.start(t, "serve", "127.0.0.1:8080")
+	other.Out.Await(t, "listening")
+	spec := Spec(s.base, "bomb")
+	spec.CPU, spec.Pids = 200, 100
+	p := Start(t, s.Driver, spec, nil)
+	p.Out.Await(t, "bomb")
+	for range 20 {
+		if got := Get(t, s.dial(t, other.ID, 8080), "/"); got != "hello" {
+			t.Errorf("its neighbour answers %q", got)
+		}
+	}
+	p.Stop(0)
+	if exit := p.Wait(); exit.Signal != 9 || exit.OOM {
+		t.Errorf("it ended with %+v", exit)
+	}
+}
+
+func limitsFiles(t *testing.T, s *suite) {
+	spec := Spec(s.base, "facts")
+	spec.Files = 77
+	if got := s.facts(t, spec).Limits["files"]; got != 77 {
+		t.Errorf("it may open %d files, want 77", got)
+	}
+}
+
+func limitsCPU(t *testing.T, s *suite) {
+	spec := Spec(s.base, "spin")
+	spec.CPU = 100 // a tenth of a processor
+	began := time.Now()
+	p := Start(t, s.Driver, spec, nil)
+	Eventually(t, "it has used 150 ms", func() bool { return s.usage(t, p.ID).CPU >= 150*time.Millisecond })
+	// A busy machine makes it slower, never faster. The kernel lets it run
+	// ahead by one period of 100 ms on each processor.
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("150 ms of processor time took %s with a tenth of a processor", took)
+	}
+	p.Stop(0)
+}
+
+func (s *suite) usage(t testing.TB, id core.InstanceID) core.Usage {
+	t.Helper()
+	u, err := s.Driver.Usage(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func tellsUsage(t *testing.T, s *suite) {
+	spec := Spec(s.base, "eat", "memory", "20")
+	reader := newGate()
+	p := Start(t, s.Driver, spec, reader)
+	p.Out.Await(t, "ate")
+	during := s.usage(t, p.ID)
+	reader.open()
+	p.Code(0)
+	after := s.usage(t, p.ID)
+	if during.PeakMemory < 20*core.MiB || during.PeakMemory > 64*core.MiB {
+		t.Errorf("while it has 20 MiB its peak is told as %d bytes", during.PeakMemory)
+	}
+	if during.CPU <= 0 || during.CPU > Patience {
+		t.Errorf("its processor time is told as %s", during.CPU)
+	}
+	if after.CPU < during.CPU || after.PeakMemory < during.PeakMemory || after != p.Wait().Usage {
+		t.Errorf("the usage is %+v while it runs, %+v after, and %+v in its exit", during, after, p.Wait().Usage)
+	}
+}
