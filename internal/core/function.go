@@ -67,6 +67,7 @@ type Spec struct {
 	Network     Network           `json:"network"`
 	Env         map[string]string `json:"env,omitempty"`
 	Instances   Instances         `json:"instances"`
+	Concurrency Concurrency       `json:"concurrency"`
 	Limits      Limits            `json:"limits"`
 }
 
@@ -81,6 +82,15 @@ type Instances struct {
 	// Idle is how long one waits for its next run before it is ended.
 	Idle time.Duration `json:"idle"`
 }
+
+// Concurrency says how many runs go on at once.
+type Concurrency struct {
+	// PerInstance is how many requests an instance takes at a time.
+	PerInstance int `json:"per_instance"`
+}
+
+// MaxPerInstance is the most requests that an instance may take at a time.
+const MaxPerInstance = 1000
 
 // Limits bounds what one function may take. Each has a default.
 type Limits struct {
@@ -132,6 +142,7 @@ func (s Spec) WithDefaults() Spec {
 	s.CPU = or(s.CPU, DefaultCPU)
 	s.Timeout = or(s.Timeout, DefaultTimeout)
 	s.Instances.Idle = or(s.Instances.Idle, DefaultIdle)
+	s.Concurrency.PerInstance = or(s.Concurrency.PerInstance, 1)
 	if s.Contract == ContractHTTP {
 		s.Port = or(s.Port, portOf(s.Env), DefaultPort)
 	}
@@ -207,12 +218,17 @@ func (s Spec) Validate() error {
 
 func (s Spec) validateContract() error {
 	if s.Contract == ContractJob {
-		if s.Port != 0 {
+		switch {
+		case s.Port != 0:
 			return Invalid("a job has no port; leave port out, or use the contract http")
+		case s.Concurrency.PerInstance != 1:
+			return Invalid("concurrency.per_instance is for the contract http only; a job has an instance of its own")
 		}
 		return nil
 	}
 	switch {
+	case s.Concurrency.PerInstance < 1 || s.Concurrency.PerInstance > MaxPerInstance:
+		return Invalid("concurrency.per_instance is %d; it may be 1 to %d", s.Concurrency.PerInstance, MaxPerInstance)
 	case s.Port < 1 || s.Port > 65535:
 		return Invalid("the port %d is out of bounds: 1 to 65535", s.Port)
 	case s.Args != "":

@@ -32,10 +32,11 @@ func TestDefaults(t *testing.T) {
 		{"all else set", core.Spec{Memory: 1, CPU: 2, Timeout: 3, Network: core.NetworkNone, Instances: core.Instances{Max: 4, Idle: 5}}, func(s *core.Spec) {
 			s.Memory, s.CPU, s.Timeout, s.Network, s.Instances = 1, 2, 3, core.NetworkNone, core.Instances{Max: 4, Idle: 5}
 		}},
+		{"many per instance", core.Spec{Concurrency: core.Concurrency{PerInstance: 80}}, func(s *core.Spec) { s.Concurrency.PerInstance = 80 }},
 	} {
 		want := core.Spec{
 			Contract: core.ContractHTTP, Memory: 128 * core.MiB, CPU: 1000, Timeout: 30 * time.Second, Port: 8080,
-			Network: core.NetworkEgress, Instances: core.Instances{Idle: time.Minute},
+			Network: core.NetworkEgress, Instances: core.Instances{Idle: time.Minute}, Concurrency: core.Concurrency{PerInstance: 1},
 			Limits: core.Limits{
 				Start: 10 * time.Second, Body: 10 * core.MiB, Result: 16 * core.MiB, Log: core.MiB, Headers: 64 * core.KiB,
 				Tmp: 64 * core.MiB, Pids: 256, Files: 1024, Waiting: 1000, Wait: 10 * time.Second,
@@ -60,6 +61,7 @@ func TestSpecEqual(t *testing.T) {
 		"command": func(s *core.Spec) { s.Command = []string{"y"} },
 		"env":     func(s *core.Spec) { s.Env = map[string]string{"A": "2"} },
 		"limit":   func(s *core.Spec) { s.Limits.Wait++ },
+		"bound":   func(s *core.Spec) { s.Concurrency.PerInstance++ },
 	} {
 		b := a
 		change(&b)
@@ -108,6 +110,12 @@ func TestValidate(t *testing.T) {
 		{"port high", func(s *core.Spec) { s.Port = 65536 }, []string{"port 65536", "1 to 65535"}},
 		{"instances", func(s *core.Spec) { s.Instances.Max = -1 }, []string{"instances.max is -1", "0"}},
 		{"idle", func(s *core.Spec) { s.Instances.Idle = -time.Second }, []string{"instances.idle is -1s", "1ms"}},
+		{"per instance low", func(s *core.Spec) { s.Concurrency.PerInstance = -1 }, []string{"concurrency.per_instance is -1", "1 to 1000"}},
+		{"per instance most", func(s *core.Spec) { s.Concurrency.PerInstance = 1000 }, nil},
+		{"per instance high", func(s *core.Spec) { s.Concurrency.PerInstance = 1001 }, []string{"concurrency.per_instance is 1001", "1 to 1000"}},
+		{"one per job", job, nil},
+		{"two per job", func(s *core.Spec) { job(s); s.Concurrency.PerInstance = 2 }, []string{"concurrency.per_instance", "http only", "job"}},
+		{"less than none per job", func(s *core.Spec) { job(s); s.Concurrency.PerInstance = -1 }, []string{"concurrency.per_instance", "http only", "job"}},
 		{"start low", func(s *core.Spec) { s.Limits.Start = 1 }, []string{"limits.start", "1ms to 1h"}},
 		{"start high", func(s *core.Spec) { s.Limits.Start = day }, []string{"limits.start", "1ms to 1h"}},
 		{"wait low", func(s *core.Spec) { s.Limits.Wait = -1 }, []string{"limits.wait", "1ms to 1h"}},

@@ -3,6 +3,7 @@ package invoke
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -215,31 +216,48 @@ const maxLine = 16 << 10
 // source turns what an instance prints into lines, and gives them to the run
 // that is on it.
 type source struct {
-	id    core.InstanceID
-	meter meter // used by the run that is on the instance
+	id core.InstanceID
 
 	mu      sync.Mutex
-	run     *live
-	runID   core.RunID
+	runs    []running // that are on the instance now
 	partial [2][]byte // of stdout and stderr: what has no line end yet
 	boot    []core.LogLine
+	meter   meter
 }
 
-// begin makes the run the one whose lines come now.
-// What was printed before is not the run's, also when no line end has come.
+// running is a run on an instance.
+type running struct {
+	live   *live
+	id     core.RunID
+	name   string // the id as text, once somebody has asked
+	shared bool   // it has not been alone all the time
+}
+
+// begin makes the run one whose lines come now. What was printed before is not
+// the run's, also when no line end has come.
 func (s *source) begin(l *live, id core.RunID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flush(time.Now())
-	s.run, s.runID = l, id
+	s.runs = append(s.runs, running{live: l, id: id, shared: len(s.runs) > 0})
+	if len(s.runs) == 2 {
+		s.runs[0].shared = true
+	}
 }
 
-// end says that the run has ended; what it left without a line end is a line.
-func (s *source) end() {
+// end says that the run has ended; what is left without a line end is a line.
+// It reports whether the run has been alone on the instance.
+func (s *source) end(id core.RunID) (alone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flush(time.Now())
-	s.run, s.runID = nil, 0
+	i := slices.IndexFunc(s.runs, func(r running) bool { return r.id == id })
+	if i < 0 {
+		return false
+	}
+	alone = !s.runs[i].shared
+	s.runs = slices.Delete(s.runs, i, i+1)
+	return alone
 }
 
 // flush makes lines of what has no line end. mu is held.
@@ -252,19 +270,58 @@ func (s *source) flush(now time.Time) {
 	}
 }
 
-// line gives one line to the run. mu is held.
+// line gives one line to its run: the one that is alone on the instance, else
+// the one whose id it carries. A line that could be anybody's is given to all
+// that are there, and says so. mu is held.
 func (s *source) line(stream core.Stream, now time.Time, text []byte) {
 	line := core.LogLine{
-		Instance: s.id, Run: s.runID, Stream: stream, Time: now,
+		Instance: s.id, Stream: stream, Time: now,
 		Text: strings.ToValidUTF8(string(text), "\uFFFD"),
 	}
-	if s.run != nil {
-		s.run.log.add(line)
+	switch len(s.runs) {
+	case 0:
+		// Between runs there is nobody to keep it for: the last lines serve
+		// to explain why an instance did not start.
+		s.boot = keepLast(s.boot, line)
+		return
+	case 1:
+		line.Run = s.runs[0].id
+		s.runs[0].live.log.add(line)
 		return
 	}
-	// Between runs there is nobody to keep it for: the last lines serve to
-	// explain why an instance did not start.
-	s.boot = keepLast(s.boot, line)
+	if r := s.owner(line.Text); r != nil {
+		line.Run = r.id
+		r.live.log.add(line)
+		return
+	}
+	line.Text = fmt.Sprintf("[shared by %d] %s", len(s.runs), line.Text)
+	for _, r := range s.runs {
+		line.Run = r.id
+		r.live.log.add(line)
+	}
+}
+
+// owner finds the run whose id a line carries in the JSON field run_id, nil
+// for none that is on the instance (contracts: "Logs"). mu is held.
+func (s *source) owner(text string) *running {
+	_, rest, ok := strings.Cut(text, `"run_id"`)
+	if !ok {
+		return nil
+	}
+	rest, ok = strings.CutPrefix(strings.TrimLeft(rest, " \t:"), `"`)
+	if !ok {
+		return nil
+	}
+	for i := range s.runs {
+		r := &s.runs[i]
+		if r.name == "" {
+			r.name = r.id.String()
+		}
+		if strings.HasPrefix(rest, r.name+`"`) {
+			return r
+		}
+	}
+	return nil
 }
 
 // tail gives the last lines that were printed before the first run.

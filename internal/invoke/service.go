@@ -136,14 +136,17 @@ func (s *Service) callWeb(ctx context.Context, l *live, call *core.Call, reply c
 	call.Instance = lease.ID
 	call.Deadline = l.run.StartedAt.Add(call.Definition.Version.Spec.Timeout)
 	out := s.Web.Serve(ctx, call, reply)
+	shares := call.Definition.Version.Spec.Concurrency.PerInstance > 1
+	if shares && out.State == core.StateCancelled {
+		out.Kill = false // its connection is cut; the others go on
+	}
 	if out.Reason == core.ReasonFunctionError && out.Kill {
 		s.explainEnd(ctx, call, &out) // which also waits for all that it printed
 	}
 	if err := s.Driver.Drain(lease.ID); err != nil {
 		out.Kill = true
 	}
-	src.end()
-	s.meterEnd(src, l)
+	s.meterEnd(src, l, src.end(l.run.ID))
 	s.pool.Release(lease, out.Kill)
 	return out, nil
 }
@@ -159,6 +162,9 @@ func (s *Service) explainEnd(ctx context.Context, call *core.Call, out *core.Out
 	patient, cancel := context.WithTimeout(quiet, exitPatience)
 	defer cancel()
 	exit, err := s.Driver.Wait(patient, call.Instance)
+	if err != nil && call.Definition.Version.Spec.Concurrency.PerInstance > 1 {
+		return // it goes on, and serves others
+	}
 	if err != nil {
 		// It goes on, or takes its time to die. It is ended in any case; what
 		// can still be told then is whether it had reached its memory limit.
@@ -209,7 +215,7 @@ func (s *Service) callJob(ctx context.Context, l *live, call *core.Call, reply c
 			l.change(func(r *core.Run) { r.Usage, r.ExitCode = exit.Usage, exit.Code })
 		},
 	}, reply)
-	src.end()
+	src.end(l.run.ID)
 	return out, nil
 }
 

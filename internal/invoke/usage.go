@@ -46,13 +46,23 @@ func (m *meter) end(u core.Usage, now time.Time) core.Usage {
 // meterStart reads what an instance has used before its first run.
 func (s *Service) meterStart(src *source) {
 	if u, err := s.Driver.Usage(src.id); err == nil {
+		src.mu.Lock()
+		defer src.mu.Unlock()
 		src.meter.start(u, time.Now())
 	}
 }
 
-// meterEnd notes what a run has used, if it can be told.
-func (s *Service) meterEnd(src *source, l *live) {
+// meterEnd notes what a run has used, if it can be told: not when others were
+// on the instance beside it.
+func (s *Service) meterEnd(src *source, l *live, alone bool) {
 	now := time.Now()
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	if !alone {
+		src.meter.exact = false
+		l.change(func(r *core.Run) { r.UsageShared = true })
+		return
+	}
 	if !src.meter.due(now) {
 		return
 	}

@@ -19,7 +19,8 @@ type line struct {
 	key  lineKey
 
 	mu       sync.Mutex
-	idle     []*member // most recently used last
+	idle     []*member // that serve nobody, most recently used last
+	open     []*member // that serve somebody and have room for more
 	members  []*member // all that were started and have not gone
 	active   int       // members, starts under way and permits
 	starting int       // starts under way
@@ -39,6 +40,8 @@ type member struct {
 	used    time.Time // when it was last given back
 	served  int64
 	state   core.InstanceState
+	load    int  // runs it has now
+	leaving bool // it takes no more runs, and ends when it has none
 	stopped bool // somebody ends it
 }
 
@@ -61,19 +64,36 @@ func (l *line) isJob() bool { return l.spec().Contract == core.ContractJob }
 // errLeft is told to who comes to a line that is out of the pool.
 var errLeft = errors.New("the line is out of the pool")
 
-// enter takes an idle instance, or a place in the line. It is the most
-// recently used one that is taken: its memory is the warmest, and the others
-// can grow old.
+// capacity is how many runs an instance takes at a time.
+func (l *line) capacity() int { return max(l.spec().Concurrency.PerInstance, 1) }
+
+// free takes an instance out that has room: one that is at work anyhow, else
+// the idle one that was used last. Its memory is the warmest, and the others
+// can grow old. mu is held.
+func (l *line) free() *member {
+	for _, list := range []*[]*member{&l.open, &l.idle} {
+		if last := len(*list) - 1; last >= 0 {
+			m := (*list)[last]
+			*list = (*list)[:last]
+			return m
+		}
+	}
+	return nil
+}
+
+// enter takes an instance with room, or a place in the line.
 func (l *line) enter() (*member, *waiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.left {
 		return nil, nil, errLeft
 	}
-	if last := len(l.idle) - 1; last >= 0 {
-		m := l.idle[last]
-		l.idle = l.idle[:last]
+	if m := l.free(); m != nil {
+		m.load++
 		m.state = core.InstanceBusy
+		if m.load < l.capacity() {
+			l.open = append(l.open, m)
+		}
 		return m, nil, nil
 	}
 	if err := l.refusal(); err != nil {
@@ -133,7 +153,7 @@ func (l *line) await(ctx context.Context, w *waiter) (grant, error) {
 func (l *line) startsFor(w *waiter) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Index(l.waiting, w) < l.starting
+	return slices.Index(l.waiting, w) < l.starting*l.capacity()
 }
 
 // withdraw takes a waiter out of the line because of err, unless its turn came
@@ -149,7 +169,7 @@ func (l *line) withdraw(ctx context.Context, w *waiter, err error) (grant, error
 	if g.member == nil {
 		l.drop(0)
 	} else {
-		l.offer(g.member, g.cold)
+		l.handOn(g.member, g.cold)
 	}
 	return grant{}, err
 }
@@ -229,7 +249,8 @@ func (l *line) startMore() {
 
 // wanted gives how many more instances are to be started. mu is held.
 func (l *line) wanted() int {
-	n := len(l.waiting) - l.starting
+	room := l.capacity()
+	n := (len(l.waiting)+room-1)/room - l.starting
 	if most := l.spec().Instances.Max; most > 0 {
 		n = min(n, most-l.active)
 	}
@@ -277,7 +298,7 @@ func (l *line) start(newest int64) {
 	l.starting--
 	l.members = append(l.members, m)
 	p.work.Go(func() { l.watch(m) })
-	l.offerLocked(m, true)
+	l.place(m, true)
 }
 
 // startError names the limit that a start met which does not say so itself.
@@ -303,20 +324,35 @@ func (l *line) startFailed(newest int64, err error) {
 	l.drop(0)
 }
 
-// offer gives a free instance to the oldest waiter, or lets it wait itself.
-func (l *line) offer(m *member, cold bool) {
+// handOn gives the place of a caller who does not want it to the next.
+func (l *line) handOn(m *member, cold bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.offerLocked(m, cold)
+	m.load--
+	l.place(m, cold)
 }
 
-func (l *line) offerLocked(m *member, cold bool) {
-	switch {
-	case m.stopped:
-	case len(l.waiting) > 0:
-		m.state = core.InstanceBusy
+// place gives the room of an instance to the oldest waiters, and what is left
+// of it to those who will come. mu is held.
+func (l *line) place(m *member, cold bool) {
+	if m.stopped {
+		return
+	}
+	l.open = slices.DeleteFunc(l.open, func(o *member) bool { return o == m })
+	granted := false
+	for len(l.waiting) > 0 && m.load < l.capacity() && !m.leaving {
+		m.load++
 		l.grantFirst(grant{member: m, cold: cold})
-		l.startMore() // it may want less now
+		granted = true
+	}
+	switch {
+	case m.load > 0:
+		m.state = core.InstanceBusy
+		if m.load < l.capacity() && !m.leaving {
+			l.open = append(l.open, m)
+		}
+	case m.leaving:
+		l.end(m, 0)
 	case l.retired:
 		l.end(m, l.pool.Grace)
 	default:
@@ -324,17 +360,20 @@ func (l *line) offerLocked(m *member, cold bool) {
 		l.idle = append(l.idle, m)
 		l.pool.makeRoom()
 	}
+	if granted {
+		l.startMore() // it may want less now
+	}
 }
 
+// release takes a run off an instance. One that is to be killed takes no more
+// runs, and ends when those it has have ended.
 func (l *line) release(m *member, kill bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m.served++
-	if kill {
-		l.end(m, 0)
-		return
-	}
-	l.offerLocked(m, false)
+	m.load--
+	m.leaving = m.leaving || kill
+	l.place(m, false)
 }
 
 // end ends an instance in the background; watch sees it go. mu is held.
@@ -369,6 +408,7 @@ func (l *line) watch(m *member) {
 	l.mu.Lock()
 	l.stopping(m)
 	l.idle = slices.DeleteFunc(l.idle, func(o *member) bool { return o == m })
+	l.open = slices.DeleteFunc(l.open, func(o *member) bool { return o == m })
 	l.mu.Unlock()
 	p.stop(m.id, 0) // returns when nothing is left of it
 	p.Host.Ended(m.id, exit, err)

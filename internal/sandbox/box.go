@@ -104,13 +104,10 @@ func (b *box) build(ctx context.Context) error {
 	if err := b.spawn(); err != nil {
 		return err
 	}
-	if err := b.group.join(b.pid); err != nil {
-		return err
-	}
 	if err := b.group.limit(defaultLimits); err != nil {
 		return err
 	}
-	if err := b.ctl.request(kindPrepare, 0); err != nil {
+	if err := b.begin(); err != nil {
 		return err
 	}
 	if err := b.connect(ctx); err != nil {
@@ -121,6 +118,17 @@ func (b *box) build(ctx context.Context) error {
 		err = fmt.Errorf("init said %q and not that it is ready", rune(r.Kind))
 	}
 	return err
+}
+
+// begin has init move into its cgroups and make what no image decides.
+func (b *box) begin() error {
+	doors, err := b.group.doors()
+	if err != nil {
+		return err
+	}
+	files := open{files: doors}
+	defer files.close()
+	return b.ctl.request(kindPrepare, 0, files.fds()...)
 }
 
 func (b *box) spawn() error {

@@ -76,8 +76,8 @@ const keepEnded = 1024
 // proves with a first sandbox that this machine can do it. The error says what
 // is missing.
 func Open(ctx context.Context, o Options) (*Driver, error) {
-	if os.Geteuid() != 0 {
-		return nil, core.Unavailable(core.ReasonStartFailed, nil, "the sandbox driver needs root: start the server as root")
+	if err := checkPermission(); err != nil {
+		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -318,7 +318,7 @@ func (d *Driver) explain(err error) error {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 		return core.Unavailable(core.CodeUnavailable, err, "the server has too many files open: raise its limit (LimitNOFILE)")
 	}
-	return &core.Error{Kind: core.KindInternal, Code: core.ReasonStartFailed, Message: "the sandbox could not be set up", Err: err}
+	return &core.Error{Kind: core.KindInternal, Code: core.ReasonStartFailed, Message: "the sandbox could not be set up: " + err.Error(), Err: err}
 }
 
 func (d *Driver) describe(in *instance) core.Instance {

@@ -215,7 +215,7 @@ func (d *Driver) startError(spec core.InstanceSpec, cfg *config, err error) erro
 	case step.err == syscall.ENOMEM:
 		return explain(core.ReasonOOMKilled, "the memory limit "+spec.Memory.String()+" of "+name+" is too small to start it: raise memory")
 	}
-	return explain(core.ReasonStartFailed, "the sandbox of "+name+" could not be set up")
+	return explain(core.ReasonStartFailed, "the sandbox of "+name+" could not be set up: "+step.Error())
 }
 
 // watch waits for the end of the process and takes everything down.

@@ -9,6 +9,14 @@ import (
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
+// refillAfter is how long nobody must have taken a box before new ones are
+// made: making one competes with the start that took one for processors and
+// for locks of the kernel. refillTries bounds how often that is waited for.
+const (
+	refillAfter = 20 * time.Millisecond
+	refillTries = 5
+)
+
 // shelf keeps boxes of one network ready. Who takes one gives word to refill
 // it; the refilling is off everyone's path.
 type shelf struct {
@@ -60,6 +68,7 @@ func (s *shelf) keep(ctx context.Context, wg *sync.WaitGroup) {
 			select {
 			case <-ctx.Done():
 			case <-s.want:
+				s.quiet(ctx)
 			}
 			pause = 0
 			continue
@@ -75,6 +84,23 @@ func (s *shelf) keep(ctx context.Context, wg *sync.WaitGroup) {
 		}
 		pause = 0
 		s.ready <- b
+	}
+}
+
+// quiet returns when nobody has taken a box for a moment, or people do not
+// stop taking them.
+func (s *shelf) quiet(ctx context.Context) {
+	timer := time.NewTimer(refillAfter)
+	defer timer.Stop()
+	for range refillTries {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-s.want:
+			timer.Reset(refillAfter)
+		}
 	}
 }
 

@@ -63,7 +63,7 @@ struct spawn_reply {
 enum { SPAWN_USERNS = 1, SPAWN_CGROUP = 2 };
 
 struct request {
-	u32 kind; // 'P', 'G' or 'K'
+	u32 kind; // P prepare, G go, K pass a signal on
 	u32 arg;  // of K: the signal
 };
 
@@ -661,6 +661,11 @@ _Noreturn static void init_process(void) {
 	life.server = 1;
 	sys(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
 	if (receive(&q, sizeof q) != sizeof q || q.kind != 'P') leave(0);
+	// What came along are the "tasks" files of cgroups to move into.
+	for (int i = 0; i < got.n; i++) {
+		if (sys(__NR_write, got.fd[i], "0", 1) != 1) fail("join a cgroup", EIO);
+		sys(__NR_close, got.fd[i]);
+	}
 	prepare();
 	life.signals = (int)must("make a signalfd", sys(__NR_signalfd4, -1, &all, sizeof all, SIGNALFD_FLAGS));
 	say('R', 0, 0, "");
