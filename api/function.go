@@ -34,6 +34,7 @@ type Spec struct {
 	Network     string            `json:"network,omitempty" enum:"egress,none" doc:"what an instance can reach; egress unless set"`
 	Env         map[string]string `json:"env,omitempty"`
 	Instances   InstanceBounds    `json:"instances,omitzero"`
+	Concurrency Concurrency       `json:"concurrency,omitzero"`
 	Limits      Limits            `json:"limits,omitzero"`
 }
 
@@ -41,6 +42,11 @@ type Spec struct {
 type InstanceBounds struct {
 	Max  int      `json:"max,omitempty" minimum:"0" doc:"how many there may be at once; 0 means no bound but memory"`
 	Idle Duration `json:"idle,omitzero" doc:"how long one waits for its next run before it is ended; 60s unless set" example:"60s"`
+}
+
+// Concurrency says how many runs go on at once.
+type Concurrency struct {
+	PerInstance int `json:"per_instance,omitempty" minimum:"1" maximum:"1000" doc:"http only: how many requests an instance takes at a time; 1 unless set"`
 }
 
 // Limits bounds what one function may take. Each has a default.

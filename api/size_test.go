@@ -57,8 +57,8 @@ func TestWhatIsNoSizeOrDuration(t *testing.T) {
 
 func TestASpecSaysOnlyWhatIsSet(t *testing.T) {
 	t.Parallel()
-	b, err := json.Marshal(api.NewVersion{Spec: api.Spec{Image: "a:1", Memory: 64 * api.MiB, Timeout: api.Duration(90 * time.Second), Instances: api.InstanceBounds{Max: 2}}})
-	const want = `{"image":"a:1","memory":"64MiB","timeout":"1m30s","instances":{"max":2}}`
+	b, err := json.Marshal(api.NewVersion{Spec: api.Spec{Image: "a:1", Memory: 64 * api.MiB, Timeout: api.Duration(90 * time.Second), Instances: api.InstanceBounds{Max: 2}, Concurrency: api.Concurrency{PerInstance: 8}}})
+	const want = `{"image":"a:1","memory":"64MiB","timeout":"1m30s","instances":{"max":2},"concurrency":{"per_instance":8}}`
 	if err != nil || string(b) != want {
 		t.Errorf("got %s, %v, want %s", b, err, want)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/bench/load"
 	"github.com/dayfly-io/dayfly/bench/measure"
+	"github.com/dayfly-io/dayfly/bench/peer"
 	"github.com/dayfly-io/dayfly/bench/report"
 	"github.com/dayfly-io/dayfly/bench/result"
 )
@@ -61,6 +62,9 @@ func run(ctx context.Context, args []string) error {
 	peers := flags.String("peers", ".peers", "directory with peers that are not installed, as run.sh fetches them")
 	measures := map[string]func(*flag.FlagSet) take{
 		"cold": cold, "coldrate": coldRate, "hot": hot, "memory": memory, "unpack": unpack,
+	}
+	if args[0] == peer.ProxyCommand && len(args) == 3 { // started by hot, where it already is
+		return peer.RunProxy(ctx, args[1], args[2])
 	}
 	if args[0] == "doc" {
 		out := flags.String("o", "../docs/performance.md", "file to write")
@@ -153,12 +157,12 @@ func coldRate(f *flag.FlagSet) take {
 }
 
 func hot(f *flag.FlagSet) take {
-	o := measure.HotOptions{Clients: []int{1, 8, 32}, Instances: []int{4, 32}}
+	o := measure.HotOptions{Clients: []int{1, 8, 32}, Shapes: []measure.HotShape{measure.HotMain, {Instances: 32, PerInstance: 1}}}
 	f.IntVar(&o.Rounds, "rounds", 6, "rounds")
 	f.DurationVar(&o.Duration, "duration", 3*time.Second, "of one variant in one round")
 	f.DurationVar(&o.Warm, "warm", time.Second, "of each variant before")
 	f.Func("clients", "numbers of callers at a time (1,8,32)", numbers(&o.Clients))
-	f.Func("instances", "bounds of instances (4,32)", numbers(&o.Instances))
+	f.Func("shapes", "instances.max x concurrency.per_instance (4x32,32x1)", shapes(&o.Shapes))
 	f.Func("client", "what makes the load: wrk or own (wrk where it is installed)", func(s string) (err error) {
 		switch s {
 		case "own":
@@ -183,6 +187,23 @@ func numbers(to *[]int) func(string) error {
 				return fmt.Errorf("%q is not a number over 0", part)
 			}
 			*to = append(*to, n)
+		}
+		return nil
+	}
+}
+
+// shapes reads a list of pairs of numbers.
+func shapes(to *[]measure.HotShape) func(string) error {
+	return func(s string) error {
+		*to = nil
+		for part := range strings.SplitSeq(s, ",") {
+			most, each, _ := strings.Cut(part, "x")
+			n, nerr := strconv.Atoi(most)
+			per, perr := strconv.Atoi(each)
+			if err := errors.Join(nerr, perr); err != nil || n < 1 || per < 1 {
+				return fmt.Errorf("%q is not two numbers over 0, such as 4x32", part)
+			}
+			*to = append(*to, measure.HotShape{Instances: n, PerInstance: per})
 		}
 		return nil
 	}

@@ -18,34 +18,41 @@ type HotOptions struct {
 	Duration time.Duration // of one variant in one round
 	Warm     time.Duration
 	Clients  []int
-	// Instances are the bounds of instances that are measured.
-	Instances []int
+	// Shapes are the bounds that are measured.
+	Shapes []HotShape
 	// Client makes the load; nil means wrk, else our own.
 	Client load.Client
 }
 
-// Direct is the variant without us in between.
-const Direct = "direct"
+// HotShape is how many instances there may be, and how many requests each
+// takes at a time.
+type HotShape struct{ Instances, PerInstance int }
 
-// HotVariant names a variant: a bound of instances and a number of callers.
-func HotVariant(instances, clients int) string {
-	return fmt.Sprintf("%s, %d clients", hotServer(instances), clients)
+// HotMain is the shape whose ratios are judged.
+var HotMain = HotShape{Instances: 4, PerInstance: 32}
+
+// Direct is the variant without us in between, Proxy the one with a plain
+// proxy of net/http there.
+const (
+	Direct = "direct"
+	Proxy  = "net/http proxy"
+)
+
+// String names the variant, to which the number of callers comes.
+func (s HotShape) String() string {
+	return fmt.Sprintf("instances.max %d, per_instance %d", s.Instances, s.PerInstance)
 }
-
-// DirectVariant names the one that goes straight to the program.
-func DirectVariant(clients int) string { return fmt.Sprintf("%s, %d clients", Direct, clients) }
-
-func hotServer(instances int) string { return fmt.Sprintf("instances.max %d", instances) }
 
 // hotTarget is what is called in turn.
 type hotTarget struct {
 	load.Target
-	name  string
-	plain bool
+	name string
+	ours bool
+	pid  int // of the process in between, 0 for none
 }
 
 // Hot measures calls of instances that are there against calls of the same
-// program without us.
+// program without us, and through a plain proxy.
 func Hot(ctx context.Context, b *Bench, o HotOptions) error {
 	if o.Client == nil {
 		o.Client = load.Own{}
@@ -73,34 +80,43 @@ func Hot(ctx context.Context, b *Bench, o HotOptions) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := direct.Close(); err != nil {
-			b.Log.Error("ending the plain program did not work", "error", err)
-		}
-	}()
-	targets := []hotTarget{{direct.Target, Direct, true}}
-	for _, n := range o.Instances {
-		t, err := s.Deploy(ctx, fmt.Sprintf("hot-%d", n), api.Spec{
+	defer b.end(direct)
+	proxy, err := peer.StayProxy(ctx, direct.Address)
+	if err != nil {
+		return err
+	}
+	defer b.end(proxy)
+	targets := []hotTarget{{direct.Target, Direct, false, 0}, {proxy.Target, Proxy, false, proxy.PID()}}
+	for _, shape := range o.Shapes {
+		t, err := s.Deploy(ctx, fmt.Sprintf("hot-%d-%d", shape.Instances, shape.PerInstance), api.Spec{
 			Image: hello.Name, CPU: float64(runtime.NumCPU()),
-			Instances: api.InstanceBounds{Max: n, Idle: api.Duration(time.Hour)},
+			Instances:   api.InstanceBounds{Max: shape.Instances, Idle: api.Duration(time.Hour)},
+			Concurrency: api.Concurrency{PerInstance: shape.PerInstance},
 		})
 		if err != nil {
 			return err
 		}
-		targets = append(targets, hotTarget{t, hotServer(n), false})
+		targets = append(targets, hotTarget{t, shape.String(), true, s.PID()})
 	}
-	answered, aborted, err := b.hotRounds(ctx, s, targets, o)
+	answered, aborted, err := b.hotRounds(ctx, targets, o)
 	if err != nil {
 		return err
 	}
 	return b.recorded(ctx, s, answered, aborted)
 }
 
+// end ends a program that stayed.
+func (b *Bench) end(t *peer.Target) {
+	if err := t.Close(); err != nil {
+		b.Log.Error("ending a program did not work", "error", err)
+	}
+}
+
 // hotRounds gives how many calls of ours were answered, and how many may have
 // been cut off.
-func (b *Bench) hotRounds(ctx context.Context, s *rig.Server, targets []hotTarget, o HotOptions) (answered, aborted int64, err error) {
+func (b *Bench) hotRounds(ctx context.Context, targets []hotTarget, o HotOptions) (answered, aborted int64, err error) {
 	count := func(t hotTarget, r load.Result) {
-		if !t.plain {
+		if t.ours {
 			answered, aborted = answered+r.Requests, aborted+r.Aborted
 		}
 	}
@@ -112,7 +128,7 @@ func (b *Bench) hotRounds(ctx context.Context, s *rig.Server, targets []hotTarge
 		for _, clients := range o.Clients {
 			for i := range targets {
 				t := targets[(i+max(round, 0))%len(targets)]
-				values, r, err := hotOnce(ctx, s, t, clients, duration, o.Client)
+				values, r, err := hotOnce(ctx, t, clients, duration, o.Client)
 				if err != nil {
 					return 0, 0, err
 				}
@@ -130,8 +146,16 @@ func (b *Bench) hotRounds(ctx context.Context, s *rig.Server, targets []hotTarge
 	return answered, aborted, nil
 }
 
-func hotOnce(ctx context.Context, s *rig.Server, t hotTarget, clients int, d time.Duration, c load.Client) (map[string]float64, load.Result, error) {
-	before, err := rig.CPUOf(s.PID())
+// cpu gives the processor time of what is in between.
+func (t hotTarget) cpu() (time.Duration, error) {
+	if t.pid == 0 {
+		return 0, nil
+	}
+	return rig.CPUOf(t.pid)
+}
+
+func hotOnce(ctx context.Context, t hotTarget, clients int, d time.Duration, c load.Client) (map[string]float64, load.Result, error) {
+	before, err := t.cpu()
 	if err != nil {
 		return nil, load.Result{}, err
 	}
@@ -142,14 +166,14 @@ func hotOnce(ctx context.Context, s *rig.Server, t hotTarget, clients int, d tim
 	if err != nil {
 		return nil, r, fmt.Errorf("%s, %d clients: %w", t.name, clients, err)
 	}
-	after, err := rig.CPUOf(s.PID())
+	after, err := t.cpu()
 	if err != nil {
 		return nil, r, err
 	}
 	values := map[string]float64{
 		"requests": float64(r.Requests), "seconds_s": r.Seconds, "per_second": r.PerSecond, "p50_us": us(r.P50), "p99_us": us(r.P99),
 	}
-	if !t.plain {
+	if t.pid != 0 {
 		values["server_cpu_us_per_request"] = us(after-before) / float64(r.Requests)
 	}
 	return values, r, nil

@@ -61,10 +61,13 @@ type Target struct {
 
 // Stay starts the program and leaves it running until Close.
 func (p *Plain) Stay(ctx context.Context) (*Target, error) {
-	address := "127.0.0.1:" + strconv.Itoa(p.port)
-	t := &Target{Target: load.Target{Address: address, Path: "/"}, cmd: exec.Command(p.program)}
-	t.cmd.Env = []string{"PORT=" + strconv.Itoa(p.port)}
-	t.cmd.Stderr = os.Stderr
+	return stay(ctx, "127.0.0.1:"+strconv.Itoa(p.port), exec.Command(p.program), []string{"PORT=" + strconv.Itoa(p.port)})
+}
+
+// stay starts a command that listens on an address, and waits until it does.
+func stay(ctx context.Context, address string, cmd *exec.Cmd, env []string) (*Target, error) {
+	t := &Target{Target: load.Target{Address: address, Path: "/"}, cmd: cmd}
+	cmd.Env, cmd.Stderr = env, os.Stderr
 	if err := t.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the program: %w", err)
 	}
@@ -73,6 +76,9 @@ func (p *Plain) Stay(ctx context.Context) (*Target, error) {
 	}
 	return t, nil
 }
+
+// PID gives the process of the program.
+func (t *Target) PID() int { return t.cmd.Process.Pid }
 
 // Close ends the program.
 func (t *Target) Close() error {

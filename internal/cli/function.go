@@ -73,6 +73,7 @@ func specFlags(flags *pflag.FlagSet, v *api.NewVersion) (env *[]string) {
 	flags.Var(&text[api.Duration]{to: &v.Timeout, parse: api.ParseDuration}, "timeout", "`TIME` a run may take (default 30s)")
 	flags.StringVar(&v.Network, "network", "", "`NETWORK` an instance can reach: egress or none (default egress)")
 	flags.IntVar(&v.Port, "port", 0, "`PORT` where an http function listens (default 8080)")
+	flags.IntVar(&v.Concurrency.PerInstance, "per-instance", 0, "`N` requests an instance of an http function takes at a time (default 1)")
 	flags.StringArrayVar(&v.Command, "command", nil, "`WORD` to run in place of the image's entrypoint and cmd; repeat for each word")
 	flags.StringVar(&v.Description, "description", "", "`TEXT` that says what the function is for")
 	return flags.StringArray("env", nil, "an environment variable, `K=V`; may be repeated")
@@ -204,6 +205,9 @@ func functionRows(f api.Function, url string, now time.Time) [][]string {
 	}
 	if f.Instances.Idle > 0 {
 		add("idle", limit(f.Instances.Idle))
+	}
+	if f.Concurrency.PerInstance > 1 {
+		add("concurrency", strconv.Itoa(f.Concurrency.PerInstance)+" calls per instance")
 	}
 	for _, k := range slices.Sorted(maps.Keys(f.Env)) {
 		add("env", k+"="+f.Env[k])

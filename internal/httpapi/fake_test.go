@@ -35,7 +35,9 @@ var someFunction = core.Definition{
 	},
 	Version: core.Version{
 		FunctionID: 2, Number: 3, Digest: "sha256:abc", CreatedAt: born, CreatedBy: "local",
-		Spec: core.Spec{Image: "shop/resize:1.2", CPU: 500, Env: map[string]string{"Q": "85"}}.WithDefaults(),
+		Spec: core.Spec{
+			Image: "shop/resize:1.2", CPU: 500, Env: map[string]string{"Q": "85"}, Concurrency: core.Concurrency{PerInstance: 80},
+		}.WithDefaults(),
 	},
 }
 

@@ -101,7 +101,8 @@ func coreSpec(s api.Spec) core.Spec {
 		ContentType: s.ContentType, Stream: s.Stream, Port: s.Port, Memory: core.Bytes(s.Memory),
 		CPU: core.CPU(math.Round(s.CPU * 1000)), Timeout: time.Duration(s.Timeout),
 		Network: core.Network(s.Network), Env: s.Env,
-		Instances: core.Instances{Max: s.Instances.Max, Idle: time.Duration(s.Instances.Idle)},
+		Instances:   core.Instances{Max: s.Instances.Max, Idle: time.Duration(s.Instances.Idle)},
+		Concurrency: core.Concurrency{PerInstance: s.Concurrency.PerInstance},
 		Limits: core.Limits{
 			Start: time.Duration(l.Start), Body: core.Bytes(l.Body), Result: core.Bytes(l.Result),
 			Log: core.Bytes(l.Log), Headers: core.Bytes(l.Headers), Tmp: core.Bytes(l.Tmp),
@@ -117,7 +118,8 @@ func wireSpec(s core.Spec) api.Spec {
 		ContentType: s.ContentType, Stream: s.Stream, Port: s.Port, Memory: api.Bytes(s.Memory),
 		CPU: float64(s.CPU) / 1000, Timeout: api.Duration(s.Timeout),
 		Network: string(s.Network), Env: s.Env,
-		Instances: api.InstanceBounds{Max: s.Instances.Max, Idle: api.Duration(s.Instances.Idle)},
+		Instances:   api.InstanceBounds{Max: s.Instances.Max, Idle: api.Duration(s.Instances.Idle)},
+		Concurrency: api.Concurrency{PerInstance: s.Concurrency.PerInstance},
 		Limits: api.Limits{
 			Start: api.Duration(l.Start), Body: api.Bytes(l.Body), Result: api.Bytes(l.Result),
 			Log: api.Bytes(l.Log), Headers: api.Bytes(l.Headers), Tmp: api.Bytes(l.Tmp),

@@ -152,7 +152,7 @@ func TestPutFunctionReadsEveryKey(t *testing.T) {
 	w := ask(t, h, "PUT", "/v1/apps/shop/functions/h%C3%A9llo", `{
 		"image": "shop/resize:1.2", "contract": "job", "command": ["/bin/x", "-v"], "args": "body", "content_type": "text/plain",
 		"stream": true, "port": 9000, "memory": "256MiB", "cpu": 0.25, "timeout": "1m30s", "network": "none", "env": {"K": "V"},
-		"instances": {"max": 3, "idle": "5s"}, "description": "about", "annotations": {"a": [1]},
+		"instances": {"max": 3, "idle": "5s"}, "concurrency": {"per_instance": 7}, "description": "about", "annotations": {"a": [1]},
 		"limits": {"start": "1s", "body": "2MiB", "result": "3MiB", "log": "4KiB", "headers": "5KiB", "tmp": "6MiB",
 			"pids": 7, "files": 8, "waiting": 9, "wait": "10ms"}}`, `If-Match: "25"`, "Content-Type: application/json")
 	if w.Code != 200 || w.Header().Get("ETag") != someFunction.Function.ETag() {
@@ -165,6 +165,7 @@ func TestPutFunctionReadsEveryKey(t *testing.T) {
 			Image: "shop/resize:1.2", Contract: core.ContractJob, Command: []string{"/bin/x", "-v"}, Args: "body", ContentType: "text/plain",
 			Stream: true, Port: 9000, Memory: 256 * core.MiB, CPU: 250, Timeout: 90 * time.Second, Network: core.NetworkNone,
 			Env: map[string]string{"K": "V"}, Instances: core.Instances{Max: 3, Idle: 5 * time.Second},
+			Concurrency: core.Concurrency{PerInstance: 7},
 			Limits: core.Limits{
 				Start: time.Second, Body: 2 * core.MiB, Result: 3 * core.MiB, Log: 4 * core.KiB, Headers: 5 * core.KiB,
 				Tmp: 6 * core.MiB, Pids: 7, Files: 8, Waiting: 9, Wait: 10 * time.Millisecond,
@@ -176,6 +177,7 @@ func TestPutFunctionReadsEveryKey(t *testing.T) {
 	}
 	f := decode[api.Function](t, w.Body)
 	if f.ID != "fn_0000000000002" || f.Path != "/f/shop/resize" || f.Memory != 128*api.MiB || f.CPU != 0.5 || f.Timeout != api.Duration(30*time.Second) ||
+		f.Concurrency.PerInstance != 80 ||
 		f.Version != 3 || f.Env["Q"] != "85" || string(f.Annotations["team"]) != `{"name":"images"}` || !f.CreatedAt.Equal(born) {
 		t.Errorf("got %+v", f)
 	}

@@ -141,7 +141,7 @@ func (d *decoder) blame(node ast.Node, contract core.Contract, path string) (str
 	for _, e := range entries(node) {
 		fields := [][]*ast.MappingValueNode{{e}}
 		key := keyText(e)
-		inner := key == "limits" || key == "instances"
+		inner := key == "limits" || key == "instances" || key == "concurrency"
 		if inner {
 			fields = nil
 			for _, sub := range entries(e.Value) {

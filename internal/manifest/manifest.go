@@ -59,6 +59,8 @@ type Function struct {
 	Env map[string]string `yaml:"env,omitempty"`
 	// How many hot instances there may be, and for how long.
 	Instances Instances `yaml:"instances,omitempty"`
+	// How many runs of an http function go on at once.
+	Concurrency Concurrency `yaml:"concurrency,omitempty"`
 	// What else the function may take. Each limit has a default.
 	Limits Limits `yaml:"limits,omitempty"`
 	// What the function is for.
@@ -84,6 +86,12 @@ type Instances struct {
 	Max int `yaml:"max,omitempty" jsonschema:"minimum=0,default=0" zero:"allowed"`
 	// How long one waits for its next run before it is ended.
 	Idle time.Duration `yaml:"idle,omitempty" jsonschema:"default=60s"`
+}
+
+// Concurrency says how many runs go on at once.
+type Concurrency struct {
+	// How many requests an instance of an http function takes at a time.
+	PerInstance int `yaml:"per_instance,omitempty" jsonschema:"minimum=1,maximum=1000,default=1"`
 }
 
 // Limits bounds what one function may take.
@@ -125,7 +133,8 @@ func (f *File) NewVersion(name, image string) api.NewVersion {
 			ContentType: fn.ContentType, Stream: fn.Stream, Port: fn.Port,
 			Memory: api.Bytes(fn.Memory), CPU: float64(fn.CPU) / 1000, Timeout: api.Duration(fn.Timeout),
 			Network: string(fn.Network), Env: fn.Env,
-			Instances: api.InstanceBounds{Max: fn.Instances.Max, Idle: api.Duration(fn.Instances.Idle)},
+			Instances:   api.InstanceBounds{Max: fn.Instances.Max, Idle: api.Duration(fn.Instances.Idle)},
+			Concurrency: api.Concurrency{PerInstance: fn.Concurrency.PerInstance},
 			Limits: api.Limits{
 				Start: api.Duration(l.Start), Body: api.Bytes(l.Body), Result: api.Bytes(l.Result),
 				Log: api.Bytes(l.Log), Headers: api.Bytes(l.Headers), Tmp: api.Bytes(l.Tmp),
@@ -143,7 +152,8 @@ func (f Function) Spec(image string) core.Spec {
 		Image: image, Contract: f.Contract, Command: f.Command, Args: f.Args,
 		ContentType: f.ContentType, Stream: f.Stream, Port: f.Port,
 		Memory: f.Memory, CPU: f.CPU, Timeout: f.Timeout, Network: f.Network, Env: f.Env,
-		Instances: core.Instances{Max: f.Instances.Max, Idle: f.Instances.Idle},
+		Instances:   core.Instances{Max: f.Instances.Max, Idle: f.Instances.Idle},
+		Concurrency: core.Concurrency{PerInstance: f.Concurrency.PerInstance},
 		Limits: core.Limits{
 			Start: l.Start, Body: l.Body, Result: l.Result, Log: l.Log, Headers: l.Headers,
 			Tmp: l.Tmp, Pids: l.Pids, Files: l.Files, Waiting: l.Waiting, Wait: l.Wait,

@@ -28,6 +28,7 @@ functions:
     network: none
     env: {QUALITY: "85", LEVEL: 7, FAST: true, EMPTY: ""}
     instances: {max: 10, idle: 60s}
+    concurrency: {per_instance: 80}
     limits: {start: 5s, headers: 32KiB, log: 2MiB, tmp: 1MiB, pids: 10, files: 20, waiting: 30, wait: 1s}
     description: Makes pictures smaller.
     annotations:
@@ -59,8 +60,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 		Spec: api.Spec{
 			Image: "x", Contract: api.ContractHTTP, Command: []string{"/app", "-v"}, Port: 9000,
 			Memory: 128 * api.MiB, CPU: 0.5, Timeout: api.Duration(30 * time.Second), Network: api.NetworkNone,
-			Env:       map[string]string{"QUALITY": "85", "LEVEL": "7", "FAST": "true", "EMPTY": ""},
-			Instances: api.InstanceBounds{Max: 10, Idle: api.Duration(time.Minute)},
+			Env:         map[string]string{"QUALITY": "85", "LEVEL": "7", "FAST": "true", "EMPTY": ""},
+			Instances:   api.InstanceBounds{Max: 10, Idle: api.Duration(time.Minute)},
+			Concurrency: api.Concurrency{PerInstance: 80},
 			Limits: api.Limits{
 				Start: api.Duration(5 * time.Second), Headers: 32 * api.KiB, Log: 2 * api.MiB, Tmp: api.MiB,
 				Pids: 10, Files: 20, Waiting: 30, Wait: api.Duration(time.Second),
@@ -108,6 +110,11 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		"negative duration":    {fn("image: i\ntimeout: -30s"), `m:4:14: functions.f.timeout: "-30s" is not a duration`},
 		"timeout too long":     {fn("image: i\ntimeout: 25h"), `m:4:14: functions.f.timeout: the timeout 25h0m0s is out of bounds`},
 		"idle of zero":         {fn("image: i\ninstances: {max: 0, idle: 0s}"), `functions.f.instances.idle: 0 is not allowed here`},
+		"none per instance":    {fn("image: i\nconcurrency: {per_instance: 0}"), `m:4:33: functions.f.concurrency.per_instance: 0 is not allowed here`},
+		"many per instance":    {fn("image: i\nconcurrency: {per_instance: 1001}"), `m:4:33: functions.f.concurrency.per_instance: concurrency.per_instance is 1001; it may be 1 to 1000`},
+		"two per job":          {fn("image: i\ncontract: job\nconcurrency: {per_instance: 2}"), `m:5:33: functions.f.concurrency.per_instance: concurrency.per_instance is for the contract http only`},
+		"unknown concurrency":  {fn("image: i\nconcurrency: {per_instnce: 2}"), `m:4:19: functions.f.concurrency: unknown key "per_instnce"; did you mean "per_instance"?`},
+		"bare concurrency":     {fn("image: i\nconcurrency: 2"), `functions.f.concurrency: the single value 2 is not allowed here: a mapping of keys and values must follow`},
 		"cpu":                  {fn("image: i\ncpu: lots"), `m:4:10: functions.f.cpu: "lots" is not a number of processors`},
 		"contract":             {fn("image: i\ncontract: lambda"), `m:4:15: functions.f.contract: the contract "lambda" is not known: it is job or http`},
 		"network":              {fn("image: i\nnetwork: host"), `m:4:14: functions.f.network: the network "host" is not known`},

@@ -88,7 +88,7 @@ func TestSchemaDescribesEveryKey(t *testing.T) {
 	if err := json.Unmarshal(schema(t), &s); err != nil {
 		t.Fatal(err)
 	}
-	for _, def := range []string{"File", "Function", "Build", "Instances", "Limits"} {
+	for _, def := range []string{"File", "Function", "Build", "Instances", "Concurrency", "Limits"} {
 		if len(s.Defs[def].Properties) == 0 || s.Defs[def].AdditionalProperties {
 			t.Errorf("%s has no properties, or lets others pass", def)
 		}

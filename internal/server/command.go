@@ -50,6 +50,7 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 		},
 	}
 	c.Token = os.Getenv("DAYFLY_TOKEN")
+	c.TuneGC = os.Getenv("GOGC") == ""
 	f := cmd.Flags()
 	f.StringVar(&c.Listen, "listen", fromEnv("DAYFLY_LISTEN", "127.0.0.1:8080"), "address to listen on (DAYFLY_LISTEN)")
 	f.StringVar(&c.Data, "data", fromEnv("DAYFLY_DATA", "dayfly-data"), "directory for everything the server keeps (DAYFLY_DATA)")

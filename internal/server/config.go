@@ -41,6 +41,9 @@ type Config struct {
 	// Drain is how long calls under way may take when the server stops; 10 s
 	// unless set.
 	Drain time.Duration
+	// TuneGC sets how often the program collects garbage. It is the whole
+	// program's, so that it is for the command and not for tests.
+	TuneGC bool
 	// Version is that of the program.
 	Version string
 }

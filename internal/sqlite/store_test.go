@@ -208,3 +208,21 @@ func TestASpecThatCouldNotBeReadIsRefused(t *testing.T) {
 		t.Fatalf("it left %v, %v", changes, err)
 	}
 }
+
+func TestAnOldSpecIsOfInstancesForOneRequest(t *testing.T) {
+	t.Parallel()
+	s := open(t, sqlite.Options{})
+	n := core.NewVersion{App: "a", Function: "f", AppID: 1, FunctionID: 2, Spec: core.Spec{Image: "x"}.WithDefaults()}
+	for range 2 { // what was saved before is not taken for another spec
+		d, err := s.SaveVersion(t.Context(), n)
+		if err != nil || d.Version.Number != 1 {
+			t.Fatalf("got version %d, %v", d.Version.Number, err)
+		}
+		if err := s.DropConcurrency(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d, err := s.Definition(t.Context(), "a", "f"); err != nil || !d.Version.Spec.Equal(n.Spec) {
+		t.Errorf("got %+v, %v", d.Version.Spec, err)
+	}
+}

@@ -189,6 +189,7 @@ Sizes are a number and a unit: ` + "`128MiB`, `1.5GiB`, `500kB`" + `. Durations 
 		{"Function", "`functions.NAME`"},
 		{"Build", "`functions.NAME.build`"},
 		{"Instances", "`functions.NAME.instances`"},
+		{"Concurrency", "`functions.NAME.concurrency`"},
 		{"Limits", "`functions.NAME.limits`"},
 	} {
 		properties := schema.Defs[def.name].Properties
