@@ -231,12 +231,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.near.Read(p)
 	b.read += int64(n)
-	return n, err //nolint:wrapcheck // it stands in for the connection
+	return n, err
 }
 
 // SetReadDeadline makes a Read give up.
 func (b *body) SetReadDeadline(at time.Time) error {
-	return b.near.SetReadDeadline(at) //nolint:wrapcheck // it stands in for the connection
+	return b.near.SetReadDeadline(at)
 }
 
 // Header gives the header of the answer.
@@ -267,7 +267,7 @@ func (r *reply) Write(p []byte) (int, error) {
 	case r.wrote <- struct{}{}:
 	default:
 	}
-	return r.body.Write(p) //nolint:wrapcheck // it never fails
+	return r.body.Write(p)
 }
 
 // Flush does nothing.

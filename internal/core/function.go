@@ -255,8 +255,11 @@ func (l Limits) validate() error {
 		value Bytes
 		most  Bytes
 	}{
-		{"body", l.Body, GiB}, {"result", l.Result, GiB}, {"log", l.Log, 64 * MiB},
-		{"headers", l.Headers, MiB}, {"tmp", l.Tmp, TiB},
+		{"body", l.Body, GiB},
+		{"result", l.Result, GiB},
+		{"log", l.Log, 64 * MiB},
+		{"headers", l.Headers, MiB},
+		{"tmp", l.Tmp, TiB},
 	} {
 		if b.value < 1 || b.value > b.most {
 			return Invalid("limits.%s is %s; it may be 1B to %s", b.name, b.value, b.most)

@@ -3,6 +3,7 @@ package core_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -45,9 +46,7 @@ func TestAnnotations(t *testing.T) {
 		}
 	}
 	more := core.Annotations{"x": []byte("1")}
-	for k, v := range many {
-		more[k] = v
-	}
+	maps.Copy(more, many)
 	for text, a := range map[string]core.Annotations{
 		"at most 100":   more,
 		"1 to 128":      {strings.Repeat("k", 129): []byte("1")},

@@ -42,10 +42,14 @@ func dialsAny(t *testing.T, s *suite) {
 		address string
 		network core.Network
 	}{
-		{"127.0.0.1:PORT", core.NetworkEgress}, {"127.0.0.1:PORT", core.NetworkNone},
-		{":PORT", core.NetworkEgress}, {":PORT", core.NetworkNone},
-		{"0.0.0.0:PORT", core.NetworkEgress}, {"eth0:PORT", core.NetworkEgress},
-		{"[::1]:PORT", core.NetworkEgress}, {"[::1]:PORT", core.NetworkNone},
+		{"127.0.0.1:PORT", core.NetworkEgress},
+		{"127.0.0.1:PORT", core.NetworkNone},
+		{":PORT", core.NetworkEgress},
+		{":PORT", core.NetworkNone},
+		{"0.0.0.0:PORT", core.NetworkEgress},
+		{"eth0:PORT", core.NetworkEgress},
+		{"[::1]:PORT", core.NetworkEgress},
+		{"[::1]:PORT", core.NetworkNone},
 	} {
 		t.Run(test.address+" with network "+string(test.network), func(t *testing.T) {
 			t.Parallel()

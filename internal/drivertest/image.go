@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"io"
 	"io/fs"
@@ -25,21 +26,21 @@ var program struct {
 // Program gives the bytes of the program misbehave, built once per test run.
 func Program(t testing.TB) []byte {
 	t.Helper()
-	program.once.Do(func() { program.data, program.err = build() })
+	program.once.Do(func() { program.data, program.err = build(context.WithoutCancel(t.Context())) })
 	if program.err != nil {
 		t.Fatalf("build the tests' function: %v", program.err)
 	}
 	return program.data
 }
 
-func build() ([]byte, error) {
+func build(ctx context.Context) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "dayfly-misbehave-")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "misbehave")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path,
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path,
 		"github.com/dayfly-io/dayfly/internal/drivertest/misbehave")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {

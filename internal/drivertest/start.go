@@ -154,8 +154,10 @@ func explainsFailure(t *testing.T, s *suite) {
 		"a script without shell": {with(behave, "/lost-script"), core.ReasonStartFailed, []string{"/lost-script", "interpreter"}},
 		"no entrypoint":          {with(core.ImageConfig{}), core.ReasonImageUnsupported, []string{"entrypoint", "command"}},
 		"no working directory":   {as(func(c *core.ImageConfig) { c.WorkingDir = "/none" }), core.ReasonStartFailed, []string{"/none", "working directory"}},
-		"a locked directory": {as(func(c *core.ImageConfig) { c.WorkingDir, c.User = "/locked", "app" }), core.ReasonStartFailed,
-			[]string{"/locked", "permission denied"}},
+		"a locked directory": {
+			as(func(c *core.ImageConfig) { c.WorkingDir, c.User = "/locked", "app" }), core.ReasonStartFailed,
+			[]string{"/locked", "permission denied"},
+		},
 		"an unknown user":      {as(func(c *core.ImageConfig) { c.User = "nemo" }), core.ReasonImageUnsupported, []string{"nemo", "etc/passwd"}},
 		"an unknown group":     {as(func(c *core.ImageConfig) { c.User = "app:nemo" }), core.ReasonImageUnsupported, []string{"nemo", "etc/group"}},
 		"a too large variable": {large, core.ReasonStartFailed, []string{"128 KiB"}},

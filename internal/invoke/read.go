@@ -37,7 +37,7 @@ func (s *Service) withUsage(run core.Run) core.Run {
 func (s *Service) Runs(ctx context.Context, _ core.Principal, filter core.RunFilter, page core.Page) (core.RunPage, error) {
 	before, err := page.AfterRun()
 	if err != nil {
-		return core.RunPage{}, err //nolint:wrapcheck // it says what is wrong
+		return core.RunPage{}, err
 	}
 	// First, so that a run which is written meanwhile is seen here or there.
 	live := s.runs.all()

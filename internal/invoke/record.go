@@ -229,11 +229,11 @@ func (r *recorder) writeBatch(batch []*live) error {
 			}
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // it says what it did
+			return err
 		}
 	}
 	if err := r.store.SaveRuns(ctx, runs); err != nil {
-		return err //nolint:wrapcheck // it says what it did
+		return err
 	}
 	for i, l := range batch {
 		l.mu.Lock()

@@ -75,7 +75,7 @@ func (s *Service) Changed(c core.Change) {
 func (s *Service) Call(ctx context.Context, p core.Principal, app, function, trigger string, req *core.Request, reply core.RunReply) (core.Run, error) {
 	def, err := s.Catalog.Find(app, function)
 	if err != nil {
-		return core.Run{}, err //nolint:wrapcheck // it says what is missing
+		return core.Run{}, err
 	}
 	if err := s.recorder.ready(); err != nil {
 		return core.Run{}, err

@@ -99,7 +99,7 @@ func all(ctx context.Context, slice func() (more bool, err error)) error {
 			return err
 		}
 		if ctx.Err() != nil {
-			return context.Cause(ctx) //nolint:wrapcheck // Trim says what was done
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -115,7 +115,7 @@ func cgroupMounts(mountinfo []byte) (unified string, legacy map[string]string) {
 				unified = l[4]
 			}
 		case "cgroup":
-			for _, o := range strings.Split(r[2], ",") {
+			for o := range strings.SplitSeq(r[2], ",") {
 				if slices.Contains(controllers, o) && legacy[o] == "" {
 					legacy[o] = l[4]
 				}
@@ -311,7 +311,7 @@ func (g *group) processes() []int {
 		return nil
 	}
 	var out []int
-	for _, s := range strings.Fields(string(b)) {
+	for s := range strings.FieldsSeq(string(b)) {
 		if pid, err := strconv.Atoi(s); err == nil {
 			out = append(out, pid)
 		}

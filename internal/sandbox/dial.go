@@ -71,7 +71,7 @@ func connect(ctx context.Context, fd int, addr unix.Sockaddr) error {
 			return fmt.Errorf("wait for a connection: %w", perr)
 		}
 		if ctx.Err() != nil {
-			return ctx.Err() //nolint:wrapcheck // the caller says what was being done
+			return ctx.Err()
 		}
 		if p[0].Revents != 0 {
 			n, gerr := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
@@ -84,7 +84,7 @@ func connect(ctx context.Context, fd int, addr unix.Sockaddr) error {
 			err = unix.Errno(n)
 		}
 	}
-	return err //nolint:wrapcheck // the caller says what was being done
+	return err
 }
 
 // doorway makes sockets inside the network namespaces of instances. A socket

@@ -153,7 +153,7 @@ func (d *Driver) openNetwork(ctx context.Context, name string) (err error) {
 		d.network, err = network.Open(ctx, config)
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // it says what it did
+		return err
 	}
 	if err := os.WriteFile(path, []byte(d.network.Range().String()), 0o600); err != nil {
 		d.log.Warn("the addresses of sandboxes could not be noted for the next server", slog.Any("error", err))
@@ -292,7 +292,7 @@ func (d *Driver) begin() error {
 // fill takes a box and starts the function in it.
 func (d *Driver) fill(ctx context.Context, root image.Rootfs, spec core.InstanceSpec, stdio core.Stdio) (*instance, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx) //nolint:wrapcheck // the caller says what was being done
+		return nil, context.Cause(ctx)
 	}
 	shelf := d.shelves[spec.Network]
 	if shelf == nil {

@@ -156,12 +156,12 @@ func (in *instance) joinPipes(files *open, stdio core.Stdio) error {
 	// Directory and lock are a detached one's; init ignores these two.
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return err //nolint:wrapcheck // it names the file
+		return err
 	}
 	again, err := os.Open(os.DevNull)
 	if err != nil {
 		_ = null.Close()
-		return err //nolint:wrapcheck // it names the file
+		return err
 	}
 	files.add(null, again)
 	return nil

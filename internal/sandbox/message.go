@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -129,8 +130,8 @@ func (c *config) encode() []byte {
 }
 
 func searchPath(env []string) string {
-	for i := len(env) - 1; i >= 0; i-- {
-		if p, ok := strings.CutPrefix(env[i], "PATH="); ok {
+	for _, e := range slices.Backward(env) {
+		if p, ok := strings.CutPrefix(e, "PATH="); ok {
 			return p
 		}
 	}

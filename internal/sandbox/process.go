@@ -109,11 +109,11 @@ func hostname(spec core.InstanceSpec) string {
 }
 
 // environment joins the image's variables and the function's; later ones win.
-func environment(image, function []string, home, hostname string) []string {
+func environment(ofImage, ofFunction []string, home, hostname string) []string {
 	base := []string{"PATH=" + defaultPath, "HOME=" + home, "HOSTNAME=" + hostname}
-	at := make(map[string]int, len(base)+len(image)+len(function))
+	at := make(map[string]int, len(base)+len(ofImage)+len(ofFunction))
 	var env []string
-	for _, list := range [][]string{base, image, function} {
+	for _, list := range [][]string{base, ofImage, ofFunction} {
 		for _, kv := range list {
 			k, _, ok := strings.Cut(kv, "=")
 			if !ok || k == "" {

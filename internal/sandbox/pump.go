@@ -92,7 +92,7 @@ func (p *pump) move(fd int) (more, ended bool) {
 	if p.ended {
 		return false, true
 	}
-	buf := pumpBuffers.Get().(*[]byte)
+	buf := pumpBuffers.Get().(*[]byte) //nolint:errcheck // nothing else is in it
 	defer pumpBuffers.Put(buf)
 	n, err := unix.Read(fd, *buf)
 	switch {

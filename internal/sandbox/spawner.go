@@ -71,7 +71,7 @@ func (s *spawner) start() error {
 	}
 	defer func() { _ = null.Close() }()
 	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.program.Fd())
-	pid, err := syscall.ForkExec(path, []string{"dayfly-init"}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(path, []string{"dayfly-init"}, &syscall.ProcAttr{ //nolint:gosec // our own sealed file
 		Dir:   "/",
 		Env:   []string{},
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), theirs.Fd()},

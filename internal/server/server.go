@@ -105,7 +105,7 @@ func (s *Server) start(ctx context.Context) error {
 	ids := sequence.New(node, time.Now)
 	calls := invoke.New(ctx, invoke.Config{
 		Catalog: functions, Store: store, Logs: logs, Driver: driver, IDs: ids, Memory: s.cfg.Memory, Log: s.log,
-		Web: web.New(driver, web.Options{Node: nodeName}),
+		Web: web.New(driver, web.Options{Node: nodeName, MaxIdle: core.MaxPerInstance}),
 		Job: job.New(driver, job.Options{Node: nodeName, Grace: cancelGrace}),
 	})
 	s.parts.Push("calls", func() error { calls.Close(); return nil })

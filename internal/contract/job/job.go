@@ -95,7 +95,7 @@ func (c *Contract) start(ctx context.Context, call *core.Call, spec core.Instanc
 	defer cancel()
 	in, err := c.runner.Start(limited, spec, stdio)
 	if _, ok := errors.AsType[*core.Error](err); err == nil || ok || limited.Err() == nil {
-		return in, err //nolint:wrapcheck // it says what it did
+		return in, err
 	}
 	return in, &core.Error{
 		Kind: core.KindTimeout, Code: core.ReasonStartTimeout, Err: err,
@@ -162,7 +162,7 @@ func readAll(ctx context.Context, call *core.Call, limit int64) ([]byte, error) 
 	if err == nil && int64(len(body)) < min(call.Request.Length, limit) {
 		err = io.ErrUnexpectedEOF
 	}
-	return body, err //nolint:wrapcheck // bodyFailed says what was done
+	return body, err
 }
 
 func bodyFailed(ctx context.Context, call *core.Call, err error, n int) core.Outcome {

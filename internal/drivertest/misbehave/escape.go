@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strconv"
 	"unsafe"
@@ -26,9 +27,7 @@ func escape([]string) {
 func escapes() map[string]func() error {
 	all := map[string]func() error{}
 	for _, group := range []map[string]func() error{mounting(), namespacing(), spying(), kernel(), writing(), sockets()} {
-		for name, try := range group {
-			all[name] = try
-		}
+		maps.Copy(all, group)
 	}
 	return all
 }

@@ -32,7 +32,7 @@ func exit(args []string) {
 	os.Exit(number(args, 0))
 }
 
-// killSelf SIGNAL
+// killSelf SIGNAL.
 func killSelf(args []string) {
 	signal.Reset()
 	_ = unix.Kill(os.Getpid(), unix.Signal(number(args, 0)))
