@@ -142,7 +142,7 @@ func TestLinesBetweenRuns(t *testing.T) {
 			if got := w.log(c.run.ID); !slices.Equal(got, []string{"in the run, without an end"}) {
 				t.Errorf("the log is %q", got)
 			}
-			last.print(1, "between\nwithout an end")
+			last.print(1, "between\nbetween without an end")
 			last.print(2, "on the other stream")
 		}
 	})

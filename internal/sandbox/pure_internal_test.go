@@ -108,18 +108,18 @@ func TestReplyLayout(t *testing.T) {
 }
 
 const (
-	mountsV2 = `22 27 0:21 / /proc rw - proc rw
-30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 rw,nsdelegate,memory_recursiveprot
+	mountsV2 = `22 27 0:21 / /proc rw - proc proc rw
+30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot
 `
-	mountsV1 = `31 23 0:28 / /sys/fs/cgroup rw - tmpfs rw,mode=755
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup rw,cpu,cpuacct
-35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup rw,memory
-39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup rw,pids
-40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup rw,name=systemd
+	mountsV1 = `31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:10 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+39 31 0:36 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
 `
-	mountsHybrid = mountsV1 + `41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 rw
-42 31 0:38 / /another rw - cgroup2 rw
-43 31 0:32 / /also rw - cgroup rw,memory
+	mountsHybrid = mountsV1 + `41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+42 31 0:38 / /another rw - cgroup2 cgroup2 rw
+43 31 0:32 / /also rw - cgroup cgroup rw,memory
 a line that is cut
 `
 )
