@@ -67,6 +67,7 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) finish(x *exchange, r *http.Request) {
 	v := recover()
 	if v == nil {
+		x.untime()
 		giveExchange(x)
 		return
 	}
@@ -109,6 +110,7 @@ type exchange struct {
 	http1 bool
 	begun bool
 	wrote bool
+	timed bool // writes have a deadline
 
 	// What is known of the run once it has begun.
 	id      core.RunID
@@ -143,6 +145,7 @@ func (x *exchange) request(r *http.Request, path string) {
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		x.body = &incoming{body: r.Body}
+		x.body.conn, _ = x.w.(readDeadliner)
 		x.body.left.Store(r.ContentLength)
 		x.req.Body = x.body
 		x.http1 = r.ProtoMajor == 1
@@ -194,12 +197,64 @@ func (x *exchange) Flush() error {
 	return nil
 }
 
+// SetWriteDeadline bounds how long the caller may take to read the answer.
+func (x *exchange) SetWriteDeadline(t time.Time) error {
+	w, ok := x.w.(interface{ SetWriteDeadline(t time.Time) error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	x.timed = !t.IsZero()
+	return w.SetWriteDeadline(t)
+}
+
+// untime takes the deadlines of a call off the connection, which the next
+// request may come by.
+func (x *exchange) untime() {
+	if x.timed {
+		_ = x.SetWriteDeadline(time.Time{})
+	}
+	if x.body != nil {
+		x.body.close()
+	}
+}
+
+// A readDeadliner is a connection whose reads can be bounded, as that of
+// net/http's response writers.
+type readDeadliner interface {
+	SetReadDeadline(t time.Time) error
+}
+
 // incoming is the body of a request to a function, and how much of it there
 // is still to come. It is no part of the exchange that is used again: who
 // sends it on may read it for a moment after the call has ended.
 type incoming struct {
 	body io.Reader
 	left atomic.Int64 // -1 for what is not known, 0 at the end
+
+	mu    sync.Mutex
+	conn  readDeadliner // nil when it has none, or the call has ended
+	timed bool          // reads have a deadline
+}
+
+// SetReadDeadline bounds how long the caller may take to send the body.
+func (b *incoming) SetReadDeadline(t time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.conn == nil {
+		return errors.ErrUnsupported
+	}
+	b.timed = !t.IsZero()
+	return b.conn.SetReadDeadline(t) //nolint:wrapcheck // it stands in for the connection
+}
+
+// close takes the deadline off the connection, and lets nobody set another.
+func (b *incoming) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.timed {
+		_ = b.conn.SetReadDeadline(time.Time{})
+	}
+	b.conn = nil
 }
 
 func (b *incoming) Read(p []byte) (int, error) {

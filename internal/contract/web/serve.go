@@ -60,8 +60,8 @@ var exchanges = sync.Pool{New: func() any { return &exchange{in: make([]byte, in
 // cause, that gives the outcome its reason and message.
 //
 // Kill is set wherever the request was in the function's hands and did not
-// come to its end: an instance serves one request at a time, and there is no
-// other way to stop it.
+// come to its end: there is no other way to stop it for certain. Who lets an
+// instance serve several requests decides what that means for the others.
 func (c *Contract) Serve(ctx context.Context, call *core.Call, reply core.Reply) core.Outcome {
 	x, _ := exchanges.Get().(*exchange)
 	x.c, x.call, x.reply = c, call, reply
