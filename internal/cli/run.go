@@ -200,7 +200,9 @@ func runRows(r api.Run, now time.Time) [][]string {
 	if r.Usage.Shared {
 		shared = ", shared with other runs"
 	}
-	add("compute", ms(r.Usage.CPUMS)+" of processor time"+shared)
+	if r.Usage.CPUMS > 0 { // it is not known of each run of an instance that is called without a pause
+		add("compute", ms(r.Usage.CPUMS)+" of processor time"+shared)
+	}
 	if r.Usage.PeakMemoryBytes > 0 {
 		add("memory", size(r.Usage.PeakMemoryBytes)+" at most"+shared)
 	}

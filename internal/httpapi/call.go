@@ -244,7 +244,7 @@ func (b *incoming) SetReadDeadline(t time.Time) error {
 		return errors.ErrUnsupported
 	}
 	b.timed = !t.IsZero()
-	return b.conn.SetReadDeadline(t) //nolint:wrapcheck // it stands in for the connection
+	return b.conn.SetReadDeadline(t)
 }
 
 // close takes the deadline off the connection, and lets nobody set another.

@@ -15,19 +15,34 @@ func TestMeterGivesARunItsOwnAndNothingElse(t *testing.T) {
 	}
 	var m meter
 	m.start(cpu(5), at(0))
-	if m.due(at(1)) {
-		t.Fatal("read again after 1 ms")
+	for i := range meterBurst {
+		if !m.due(at(1)) {
+			t.Fatalf("reading %d of the burst is refused", i+1)
+		}
+		if got, want := m.end(cpu(6+i)), (core.Usage{CPU: time.Millisecond}); got != want {
+			t.Errorf("run %d is given %v, want %v", i+1, got, want)
+		}
+	}
+	if m.due(at(2)) {
+		t.Fatal("read again after the burst")
 	}
 	if !m.due(at(30)) {
 		t.Fatal("not read after 30 ms")
 	}
-	if got := m.end(cpu(9), at(30)); got != (core.Usage{}) {
+	if got := m.end(cpu(40)); got != (core.Usage{}) {
 		t.Errorf("two runs ended since the last reading; one is given %v", got)
 	}
-	if !m.due(at(60)) {
-		t.Fatal("not read after another 30 ms")
+	if m.due(at(31)) {
+		t.Fatal("read again 1 ms later")
 	}
-	if got, want := m.end(cpu(12), at(60)), (core.Usage{CPU: 3 * time.Millisecond}); got != want {
+	if !m.due(at(45)) {
+		t.Fatal("not read after another 15 ms")
+	}
+	m.end(cpu(41))
+	if !m.due(at(1000)) {
+		t.Fatal("not read after a rest")
+	}
+	if got, want := m.end(cpu(44)), (core.Usage{CPU: 3 * time.Millisecond}); got != want {
 		t.Errorf("a run between two readings is given %v, want %v", got, want)
 	}
 }
