@@ -412,14 +412,19 @@ func (c *cgroups) close() {
 	}
 }
 
-// put writes a value to a file of the kernel's in one write.
+// put writes a value to a file of the kernel's in one write. One that a signal
+// interrupts is made again: the kernel gives up changing a memory limit when
+// one is pending, and Go's scheduler sends itself signals.
 func put(path, value string) error {
 	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		_, err = unix.Write(fd, []byte(value))
+	}
+	if err != nil {
 		return fmt.Errorf("write %q to %s: %w", value, path, err)
 	}
 	return nil
