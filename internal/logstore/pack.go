@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/sqlitefile"
 )
 
 // A packed chunk is a byte 1 for the format, the instant of its first line in
@@ -37,65 +38,27 @@ func pack(lines []core.LogLine) []byte {
 	return b
 }
 
-var errShort = errors.New("it ends too early")
-
 // unpack reads what pack gave; the lines get run and instance.
 func unpack(b []byte, run core.RunID, instance core.InstanceID) ([]core.LogLine, error) {
 	if len(b) == 0 || b[0] != packFormat {
 		return nil, errors.New("its format is one that this release does not know")
 	}
-	u := unpacker{rest: b[1:]}
+	u := sqlitefile.NewPacked(b[1:])
 	var lines []core.LogLine
 	var sequence int64
-	at := u.varint()
-	for len(u.rest) > 0 {
-		stream := u.take(1)
-		sequence += u.varint()
-		at += u.varint()
-		text := u.take(u.length())
-		if u.err != nil {
-			return nil, fmt.Errorf("line %d: %w", len(lines)+1, u.err)
+	at := u.Varint()
+	for u.More() {
+		stream := u.Byte()
+		sequence += u.Varint()
+		at += u.Varint()
+		text := u.Text()
+		if u.Err() != nil {
+			return nil, fmt.Errorf("line %d: %w", len(lines)+1, u.Err())
 		}
 		lines = append(lines, core.LogLine{
-			Instance: instance, Run: run, Stream: core.Stream(stream[0]),
+			Instance: instance, Run: run, Stream: core.Stream(stream),
 			Sequence: sequence, Time: time.UnixMicro(at).UTC(), Text: text,
 		})
 	}
-	return lines, u.err
-}
-
-// unpacker reads numbers and texts. After an error it gives zeros.
-type unpacker struct {
-	rest []byte
-	err  error
-}
-
-func (u *unpacker) varint() int64 {
-	v, n := binary.Varint(u.rest)
-	u.skip(n)
-	return v
-}
-
-func (u *unpacker) length() uint64 {
-	v, n := binary.Uvarint(u.rest)
-	u.skip(n)
-	return v
-}
-
-func (u *unpacker) skip(n int) {
-	if n <= 0 {
-		u.err, u.rest = errShort, nil
-		return
-	}
-	u.rest = u.rest[n:]
-}
-
-func (u *unpacker) take(n uint64) string {
-	if n > uint64(len(u.rest)) {
-		u.err, u.rest = errShort, nil
-		return ""
-	}
-	text := string(u.rest[:n])
-	u.rest = u.rest[n:]
-	return text
+	return lines, u.Err()
 }

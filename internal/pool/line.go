@@ -395,7 +395,7 @@ func (l *line) stopping(m *member) bool {
 }
 
 func (p *Pool) stop(id core.InstanceID, grace time.Duration) {
-	if err := p.Driver.Stop(context.WithoutCancel(p.ctx), id, grace); err != nil && !isGone(err) {
+	if err := p.Driver.Stop(context.WithoutCancel(p.ctx), id, grace); err != nil && !errors.Is(err, core.ErrGone) {
 		p.Log.Error("stopping an instance did not work", slog.String("instance", id.String()), slog.Any("error", err))
 	}
 }

@@ -205,5 +205,3 @@ func (p *Pool) tidy() {
 
 // MemoryInUse tells how much of the memory for instances is reserved.
 func (p *Pool) MemoryInUse() (used, total core.Bytes) { return p.memory.state() }
-
-func isGone(err error) bool { return errors.Is(err, core.ErrGone) }

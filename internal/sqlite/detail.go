@@ -2,11 +2,11 @@ package sqlite
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/sqlitefile"
 )
 
 // The column detail holds what no list asks for, packed: a byte 1 for the
@@ -100,82 +100,43 @@ func appendText(b []byte, s string) []byte {
 
 // readDetail fills in a run whose id and reason are there already.
 func (s *Store) readDetail(b []byte, r *core.Run) error {
-	d := detailReader{rest: b}
-	if format := d.uvarint(); format != detailFormat {
+	d := sqlitefile.NewPacked(b)
+	if format := d.Uvarint(); format != detailFormat {
 		return fmt.Errorf("the detail of run %s has the format %d, which this release does not know", r.ID, format)
 	}
-	flags := d.uvarint()
+	flags := d.Uvarint()
 	r.Cold, r.UsageShared = flags&detailCold != 0, flags&detailShared != 0
-	r.CreatedAt = instant(core.IDTime(int64(r.ID)).UnixMicro() + d.varint())
-	r.Attempt = int(d.varint())
-	r.Trigger, r.Principal, r.Method = s.words.get(d.varint()), s.words.get(d.varint()), s.words.get(d.varint())
-	r.ExitCode = int(d.varint())
-	r.BytesIn, r.BytesOut, r.LogBytes = core.Bytes(d.varint()), core.Bytes(d.varint()), core.Bytes(d.varint())
-	r.Usage.CPU, r.Usage.PeakMemory = time.Duration(d.varint()), core.Bytes(d.varint())
+	r.CreatedAt = instant(core.IDTime(int64(r.ID)).UnixMicro() + d.Varint())
+	r.Attempt = int(d.Varint())
+	r.Trigger, r.Principal, r.Method = s.words.get(d.Varint()), s.words.get(d.Varint()), s.words.get(d.Varint())
+	r.ExitCode = int(d.Varint())
+	r.BytesIn, r.BytesOut, r.LogBytes = core.Bytes(d.Varint()), core.Bytes(d.Varint()), core.Bytes(d.Varint())
+	r.Usage.CPU, r.Usage.PeakMemory = time.Duration(d.Varint()), core.Bytes(d.Varint())
 	if flags&detailPhases != 0 {
 		r.Start = core.StartPhases{
-			Image: time.Duration(d.varint()), Sandbox: time.Duration(d.varint()), Boot: time.Duration(d.varint()),
+			Image: time.Duration(d.Varint()), Sandbox: time.Duration(d.Varint()), Boot: time.Duration(d.Varint()),
 		}
 	}
 	if flags&detailMessage != 0 {
-		r.Message = d.text()
+		r.Message = d.Text()
 	}
 	r.Path = "/"
 	if flags&detailPath != 0 {
-		r.Path = d.text()
+		r.Path = d.Text()
 	}
 	r.Progress = -1
 	if flags&detailProgress != 0 {
-		r.Progress = int(d.varint())
-		r.ProgressText = d.text()
+		r.Progress = int(d.Varint())
+		r.ProgressText = d.Text()
 	}
 	if flags&detailWords != 0 {
-		r.Reason += core.Reason(d.text())
-		r.Trigger += d.text()
-		r.Principal += d.text()
-		r.Method += d.text()
+		r.Reason += core.Reason(d.Text())
+		r.Trigger += d.Text()
+		r.Principal += d.Text()
+		r.Method += d.Text()
 	}
-	if d.err != nil {
-		return fmt.Errorf("reading the detail of run %s: %w", r.ID, d.err)
+	if d.Err() != nil {
+		return fmt.Errorf("reading the detail of run %s: %w", r.ID, d.Err())
 	}
 	return nil
-}
-
-var errShort = errors.New("it ends too early")
-
-// detailReader reads what appendDetail wrote. After an error it gives zeros.
-type detailReader struct {
-	rest []byte
-	err  error
-}
-
-func (d *detailReader) varint() int64 {
-	v, n := binary.Varint(d.rest)
-	d.skip(n)
-	return v
-}
-
-func (d *detailReader) uvarint() uint64 {
-	v, n := binary.Uvarint(d.rest)
-	d.skip(n)
-	return v
-}
-
-func (d *detailReader) skip(n int) {
-	if n <= 0 {
-		d.err, d.rest = errShort, nil
-		return
-	}
-	d.rest = d.rest[n:]
-}
-
-func (d *detailReader) text() string {
-	n := d.uvarint()
-	if n > uint64(len(d.rest)) {
-		d.err, d.rest = errShort, nil
-		return ""
-	}
-	text := string(d.rest[:n])
-	d.rest = d.rest[n:]
-	return text
 }
