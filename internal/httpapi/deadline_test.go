@@ -110,6 +110,10 @@ func TestDeadlinesEndWithTheCall(t *testing.T) {
 		return core.Run{}, err
 	}
 	url := serve(t, f)
+	// Its own connections: a test server that closes takes the idle ones of
+	// the default client with it, whosever they are.
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
 	for i, want := range []string{"first", "second"} {
 		reused := false
 		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }}
@@ -117,7 +121,7 @@ func TestDeadlinesEndWithTheCall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := transport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
