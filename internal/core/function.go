@@ -19,6 +19,9 @@ const (
 	ContractJob Contract = "job"
 	// ContractHTTP is a web server on $PORT that stays hot between runs.
 	ContractHTTP Contract = "http"
+	// ContractFDK is that of the Fn Project: the image listens on a Unix socket
+	// and takes one request at a time. It stays hot between runs.
+	ContractFDK Contract = "fdk"
 )
 
 // Network says what an instance can reach.

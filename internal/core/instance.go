@@ -23,6 +23,13 @@ type InstanceSpec struct {
 	Files    int
 	Tmp      Bytes
 	Network  Network
+	// User runs the process, as uid:gid, in place of the image's; "" for the
+	// image's.
+	User string
+	// SocketDir is an absolute path in the instance, of a directory that the
+	// process can write to, where it makes Unix sockets that the server
+	// reaches; "" for none.
+	SocketDir string
 	// Detached makes the instance outlive the server: its output goes to
 	// files of the driver, and its exit is kept until it is asked for.
 	Detached bool

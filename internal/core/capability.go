@@ -1,0 +1,65 @@
+package core
+
+import "slices"
+
+// Capabilities says what a driver can do on this node, found out when it was
+// opened. What it cannot do is refused when a function asks for it, not
+// discovered when it is called.
+type Capabilities struct {
+	// Driver is the driver's name.
+	Driver string
+	// Networks are those that instances can have.
+	Networks []Network
+	// Sockets is set when the server reaches Unix sockets that instances make
+	// ([InstanceSpec.SocketDir]): the contract fdk needs it.
+	Sockets bool
+	// Freeze is set when instances can be frozen.
+	Freeze bool
+	// Detach is set when instances can outlive the server.
+	Detach bool
+	// Memory, CPU and Pids are set when these limits are enforced. Where they
+	// are not, functions run without, and Missing says so.
+	Memory, CPU, Pids bool
+	// Missing tells what this node could do and does not.
+	Missing []Shortcoming
+}
+
+// Shortcoming is something that a driver does not do on this node, or does
+// less well than it could.
+type Shortcoming struct {
+	Name   string // what is missing, one word or two
+	Why    string // what was found, as a clause
+	Remedy string // what a person can do, as an imperative; "" when nothing helps
+}
+
+// Check refuses a spec that asks for what the driver cannot do:
+// [KindNotImplemented], with what to do.
+func (c Capabilities) Check(s Spec) error {
+	if !slices.Contains(c.Networks, s.Network) {
+		return c.refuse("the network %q cannot be had from the driver %s here: choose one of %v%s",
+			s.Network, c.Driver, c.Networks, c.remedy("network"))
+	}
+	if s.Contract == ContractFDK && !c.Sockets {
+		return c.refuse("the driver %[2]s cannot reach the Unix sockets by which functions of the contract %[1]s listen: "+
+			"use another driver, or the contract http%[3]s", s.Contract, c.Driver, c.remedy("sockets"))
+	}
+	return nil
+}
+
+func (c Capabilities) refuse(format string, args ...any) error {
+	return Errorf(KindNotImplemented, CodeNotImplemented, format, args...)
+}
+
+// remedy gives what is known of a shortcoming, to end a sentence with.
+func (c Capabilities) remedy(name string) string {
+	for _, m := range c.Missing {
+		if m.Name != name {
+			continue
+		}
+		if m.Remedy == "" {
+			return " (" + m.Why + ")"
+		}
+		return " (" + m.Why + ": " + m.Remedy + ")"
+	}
+	return ""
+}
