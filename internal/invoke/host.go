@@ -37,12 +37,12 @@ func (h *host) spec(def *core.Definition) core.InstanceSpec {
 }
 
 // Prepare implements pool.Host.
-func (h *host) Prepare(def *core.Definition) (core.InstanceSpec, core.Stdio) {
+func (h *host) Prepare(_ context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error) {
 	spec := h.spec(def)
 	spec.Env = append(spec.Env, h.web.Env(def)...)
 	src := &source{id: spec.ID}
 	h.sources.Store(spec.ID, src)
-	return spec, core.Stdio{Stdout: stream{src, core.StreamStdout}, Stderr: stream{src, core.StreamStderr}}
+	return spec, core.Stdio{Stdout: stream{src, core.StreamStdout}, Stderr: stream{src, core.StreamStderr}}, nil
 }
 
 // source finds where an instance's output goes. One that is gone has a source

@@ -16,8 +16,8 @@ import (
 
 // driver is a driver and a host whose processes are entries in a map.
 type driver struct {
-	startTime, bootTime, stopTime time.Duration
-	failStart, failReady          error
+	prepareTime, startTime, bootTime, stopTime time.Duration
+	failPrepare, failStart, failReady          error
 
 	mu      sync.Mutex
 	last    core.InstanceID
@@ -42,11 +42,17 @@ func newDriver() *driver {
 	}
 }
 
-func (d *driver) Prepare(def *core.Definition) (core.InstanceSpec, core.Stdio) {
+func (d *driver) Prepare(ctx context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error) {
+	d.mu.Lock()
+	wait, fail := d.prepareTime, d.failPrepare
+	d.mu.Unlock()
+	if err := errors.Join(pause(ctx, wait), fail); err != nil {
+		return core.InstanceSpec{}, core.Stdio{}, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last++
-	return core.InstanceSpec{ID: d.last, Function: def.Function.Name, Memory: def.Version.Spec.Memory}, core.Stdio{}
+	return core.InstanceSpec{ID: d.last, Function: def.Function.Name, Memory: def.Version.Spec.Memory}, core.Stdio{}, nil
 }
 
 func (d *driver) Start(ctx context.Context, spec core.InstanceSpec, _ core.Stdio) (core.Instance, error) {

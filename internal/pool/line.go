@@ -18,17 +18,18 @@ type line struct {
 	def  *core.Definition
 	key  lineKey
 
-	mu       sync.Mutex
-	idle     []*member // that serve nobody, most recently used last
-	open     []*member // that serve somebody and have room for more
-	members  []*member // all that were started and have not gone
-	active   int       // members, starts under way and permits
-	starting int       // starts under way
-	waiting  []*waiter // oldest first
-	arrivals int64     // callers that have waited so far
-	starved  bool      // it is short of memory
-	retired  bool      // its version is called no more
-	left     bool      // it holds nothing and is out of the pool
+	mu        sync.Mutex
+	idle      []*member // that serve nobody, most recently used last
+	open      []*member // that serve somebody and have room for more
+	members   []*member // all that were started and have not gone
+	active    int       // members, starts under way and permits
+	starting  int       // starts under way
+	preparing int       // of these, the ones that the host prepares
+	waiting   []*waiter // oldest first
+	arrivals  int64     // callers that have waited so far
+	starved   bool      // it is short of memory
+	retired   bool      // its version is called no more
+	left      bool      // it holds nothing and is out of the pool
 }
 
 // member is an instance of a line.
@@ -129,12 +130,14 @@ func (l *line) refusal() error {
 }
 
 // await waits for a waiter's turn. The wait is for an instance that is there;
-// a start that is under way for the waiter has its own time.
+// a start that is under way for the waiter has its own time, and while it is
+// prepared the waiter may wait as long as its run may take.
 func (l *line) await(ctx context.Context, w *waiter) (grant, error) {
 	limits := &l.spec().Limits
 	timer := time.NewTimer(limits.Wait)
 	defer timer.Stop()
-	for more := limits.Start; ; more = 0 {
+	last := time.Now().Add(l.spec().Timeout)
+	for more := limits.Start; ; {
 		select {
 		case g := <-w.got:
 			return g, g.err
@@ -142,18 +145,26 @@ func (l *line) await(ctx context.Context, w *waiter) (grant, error) {
 			return l.withdraw(ctx, w, context.Cause(ctx))
 		case <-timer.C:
 		}
-		if more == 0 || !l.startsFor(w) {
+		starts, prepares := l.startsFor(w)
+		switch left := time.Until(last); {
+		case prepares && left > 0:
+			timer.Reset(min(limits.Start, left))
+		case starts && !prepares && more > 0:
+			timer.Reset(more)
+			more = 0
+		default:
 			return l.withdraw(ctx, w, l.tooLong())
 		}
-		timer.Reset(more)
 	}
 }
 
-// startsFor reports whether one of the starts under way is for the waiter.
-func (l *line) startsFor(w *waiter) bool {
+// startsFor reports whether one of the starts under way is for the waiter, and
+// whether they are being prepared.
+func (l *line) startsFor(w *waiter) (starts, prepares bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Index(l.waiting, w) < l.starting*l.capacity()
+	starts = slices.Index(l.waiting, w) < l.starting*l.capacity()
+	return starts, starts && l.preparing > 0
 }
 
 // withdraw takes a waiter out of the line because of err, unless its turn came
@@ -238,6 +249,7 @@ func (l *line) startMore() {
 			continue
 		}
 		l.starting++
+		l.preparing++
 		newest := l.arrivals
 		l.pool.work.Go(func() { l.start(newest) })
 	}
@@ -275,9 +287,16 @@ func (l *line) grantFirst(g grant) {
 // the last caller that had come when it was decided.
 func (l *line) start(newest int64) {
 	p := l.pool
+	spec, stdio, err := p.Host.Prepare(p.ctx, l.def)
+	l.mu.Lock()
+	l.preparing--
+	l.mu.Unlock()
+	if err != nil {
+		l.startFailed(newest, err)
+		return
+	}
 	ctx, cancel := context.WithTimeout(p.ctx, l.spec().Limits.Start)
 	defer cancel()
-	spec, stdio := p.Host.Prepare(l.def)
 	in, err := p.Driver.Start(ctx, spec, stdio)
 	if err != nil {
 		p.Host.Ended(spec.ID, core.Exit{}, err)

@@ -14,8 +14,11 @@ import (
 // Host is what a pool asks of its user about an instance.
 type Host interface {
 	// Prepare says how an instance of the definition is to be started, and
-	// where what it prints goes.
-	Prepare(def *core.Definition) (core.InstanceSpec, core.Stdio)
+	// where what it prints goes. It may take long, for instance when the image
+	// has been forgotten and is fetched again: the start's own limit begins
+	// when it has returned. ctx ends with the pool. After an error Ended is
+	// not told of the instance.
+	Prepare(ctx context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error)
 	// Ready returns when the started instance can take a run; ctx bounds it.
 	Ready(ctx context.Context, id core.InstanceID, def *core.Definition) error
 	// Ended tells that an instance is no more. err is that of a start that

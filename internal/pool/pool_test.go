@@ -183,6 +183,49 @@ func TestStartHasItsOwnTime(t *testing.T) {
 	})
 }
 
+// While the host prepares a start, its caller waits as long as its run may
+// take; then the start has its own time.
+func TestPreparationHasItsOwnTime(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name          string
+		prepare, wait time.Duration
+		served        bool
+	}{
+		{"in time", 40 * time.Second, 41 * time.Second, true},
+		{"too long", 90 * time.Second, 61 * time.Second, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, plenty, func(w *world) {
+				w.d.prepareTime, w.d.startTime = tc.prepare, 500*time.Millisecond
+				c := w.call(function(1, func(s *core.Spec) { s.Timeout = time.Minute }))
+				w.after(min(tc.prepare, time.Minute) - time.Second)
+				w.waiting(c)
+				w.after(tc.wait - min(tc.prepare, time.Minute) + time.Second)
+				if tc.served {
+					w.served(c)
+				} else if c.waits() || core.AsError(c.err).Code != core.ReasonStartTimeout {
+					t.Errorf("after %s the caller got %v", tc.wait, c.err)
+				}
+			})
+		})
+	}
+}
+
+func TestPreparationFails(t *testing.T) {
+	t.Parallel()
+	inWorld(t, plenty, func(w *world) {
+		boom := core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "boom")
+		w.d.failPrepare = boom
+		c := w.call(function(1, nil))
+		w.after(time.Second)
+		if c.waits() || !errors.Is(c.err, boom) || w.d.starts() != 0 {
+			t.Errorf("the caller got %v after %d starts", c.err, w.d.starts())
+		}
+	})
+}
+
 func TestStartTimeout(t *testing.T) {
 	t.Parallel()
 	for _, phase := range []string{"start", "boot"} {
