@@ -10,13 +10,14 @@ import (
 
 // noNoun are the files of core that are no nouns of the product, and why.
 var noNoun = map[string]string{
-	"doc":       "the package's comment",
-	"error":     "errors of every noun",
-	"exchange":  "what passes between a caller and a contract; nothing of it is kept",
-	"id":        "ids of every noun",
-	"page":      "lists of every noun",
-	"principal": "who asks; nothing of it is kept",
-	"size":      "units",
+	"capability": "what a driver can do here; it is shown as a part of the server",
+	"doc":        "the package's comment",
+	"error":      "errors of every noun",
+	"exchange":   "what passes between a caller and a contract; nothing of it is kept",
+	"id":         "ids of every noun",
+	"page":       "lists of every noun",
+	"principal":  "who asks; nothing of it is kept",
+	"size":       "units",
 }
 
 // nounLayers are the packages where each noun has a file of its name, with
