@@ -182,7 +182,7 @@ func start(t *testing.T, b *backend, through func(http.Handler) http.Handler) *c
 	}
 	h := httpapi.New(httpapi.Config{
 		Door: door, Invoker: b, Runs: b, Deployer: b, Instances: b,
-		Server: httpapi.Server{Version: "1.2.3", Driver: "sandbox", StartedAt: born},
+		Server: httpapi.Server{Version: "1.2.3", Capabilities: core.Capabilities{Driver: "sandbox"}, StartedAt: born},
 	})
 	var outer http.Handler = h
 	if through != nil {

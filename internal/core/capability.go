@@ -63,3 +63,24 @@ func (c Capabilities) remedy(name string) string {
 	}
 	return ""
 }
+
+// Names lists what can be done, for people and programs: a name for each
+// network, as network_egress, and for each of the rest that is set.
+func (c Capabilities) Names() []string {
+	names := []string{}
+	for _, n := range c.Networks {
+		names = append(names, "network_"+string(n))
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"sockets", c.Sockets}, {"freeze", c.Freeze}, {"detach", c.Detach},
+		{"limit_memory", c.Memory}, {"limit_cpu", c.CPU}, {"limit_pids", c.Pids},
+	} {
+		if f.set {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}

@@ -1,6 +1,7 @@
 package core_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,5 +26,19 @@ func TestCapabilitiesRefuseWhatTheDriverCannotDo(t *testing.T) {
 	spec = core.Spec{Image: "a", Network: core.NetworkNone}.WithDefaults()
 	if err := none.Check(spec); !core.IsKind(err, core.KindNotImplemented) {
 		t.Errorf("a network it does not have gives %v", err)
+	}
+}
+
+func TestCapabilitiesHaveNames(t *testing.T) {
+	t.Parallel()
+	if got := (core.Capabilities{}).Names(); got == nil || len(got) != 0 {
+		t.Errorf("nothing is told as %#v, want an empty list", got)
+	}
+	c := core.Capabilities{
+		Networks: []core.Network{core.NetworkNone, core.NetworkEgress}, Sockets: true, Freeze: true, Memory: true, Pids: true,
+	}
+	want := []string{"network_none", "network_egress", "sockets", "freeze", "limit_memory", "limit_pids"}
+	if got := c.Names(); !slices.Equal(got, want) {
+		t.Errorf("the names are %v, want %v", got, want)
 	}
 }

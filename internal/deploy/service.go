@@ -22,21 +22,38 @@ type Service struct {
 	store   Store
 	images  Images
 	catalog Catalog
+	can     core.Capabilities
 	ids     *sequence.Source
 	now     func() time.Time
 }
 
+// Config is what a service works with. Every field must be set.
+type Config struct {
+	Store   Store
+	Images  Images
+	Catalog Catalog
+	// Capabilities are those of the driver: what it cannot do is refused here
+	// and not when the function is called.
+	Capabilities core.Capabilities
+	IDs          *sequence.Source
+	Now          func() time.Time
+}
+
 // New makes a service.
-func New(s Store, i Images, c Catalog, ids *sequence.Source, now func() time.Time) *Service {
-	return &Service{store: s, images: i, catalog: c, ids: ids, now: now}
+func New(c Config) *Service {
+	return &Service{store: c.Store, images: c.Images, catalog: c.Catalog, can: c.Capabilities, ids: c.IDs, now: c.Now}
 }
 
 // Save makes a new version of a function, with the image that its name means
-// now. A spec's unset fields get their defaults.
+// now. A spec's unset fields get their defaults. What this node's driver cannot
+// do is refused with [core.KindNotImplemented].
 func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error) {
 	n.Spec = n.Spec.WithDefaults()
 	if err := n.Validate(); err != nil {
 		return core.Definition{}, err
+	}
+	if err := s.can.Check(n.Spec); err != nil {
+		return core.Definition{}, fmt.Errorf("save %s/%s: %w", n.App, n.Function, err)
 	}
 	image, err := s.images.Image(ctx, n.Spec.Image)
 	if err != nil {

@@ -57,8 +57,17 @@ func service() (*deploy.Service, images, *catalog) {
 		"empty": {Digest: "sha256:3"},
 	}
 	c := &catalog{}
+	can := core.Capabilities{
+		Driver: "sandbox", Networks: []core.Network{core.NetworkNone, core.NetworkEgress}, Sockets: true,
+	}
+	return with(can, i, c), i, c
+}
+
+func with(can core.Capabilities, i images, c *catalog) *deploy.Service {
 	clock := func() time.Time { return at }
-	return deploy.New(memory.New(), i, c, sequence.New(0, clock), clock), i, c
+	return deploy.New(deploy.Config{
+		Store: memory.New(), Images: i, Catalog: c, Capabilities: can, IDs: sequence.New(0, clock), Now: clock,
+	})
 }
 
 func version(image string) core.NewVersion {
@@ -190,5 +199,26 @@ func TestLists(t *testing.T) {
 	c.fails = errors.New("boom")
 	if def, err := s.Save(t.Context(), someone, version("cmd")); !errors.Is(err, c.fails) || def.Version.Number != 2 {
 		t.Errorf("a change that is not taken over: %+v, %v", def, err)
+	}
+}
+
+func TestSaveRefusesWhatTheDriverCannotDo(t *testing.T) {
+	t.Parallel()
+	_, i, c := service()
+	s := with(core.Capabilities{
+		Driver: "sandbox", Networks: []core.Network{core.NetworkNone},
+		Missing: []core.Shortcoming{{Name: "network", Why: "pasta is not installed", Remedy: "install the package passt"}},
+	}, i, c)
+	_, err := s.Save(t.Context(), someone, version("web"))
+	if !core.IsKind(err, core.KindNotImplemented) || !strings.Contains(err.Error(), "install the package passt") {
+		t.Errorf("egress without a way out gives %v", err)
+	}
+	if c.times != 0 {
+		t.Error("the catalog was told of a version that was refused")
+	}
+	alone := version("web")
+	alone.Spec.Network = core.NetworkNone
+	if _, err := s.Save(t.Context(), someone, alone); err != nil {
+		t.Errorf("what it can do is refused: %v", err)
 	}
 }

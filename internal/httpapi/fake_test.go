@@ -145,11 +145,16 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
+var can = core.Capabilities{
+	Driver: "sandbox", Networks: []core.Network{core.NetworkNone}, Freeze: true,
+	Missing: []core.Shortcoming{{Name: "network", Why: "pasta is not installed", Remedy: "install the package passt"}},
+}
+
 func handler(f *ports, change ...func(*httpapi.Config)) (*httpapi.Handler, *logBuffer) {
 	log := &logBuffer{}
 	cfg := httpapi.Config{
 		Door: f, Invoker: f, Runs: f, Deployer: f, Instances: f,
-		Server: httpapi.Server{Version: "1.2.3", Driver: "sandbox", Node: 7, StartedAt: born},
+		Server: httpapi.Server{Version: "1.2.3", Capabilities: can, Node: 7, StartedAt: born},
 		Logger: slog.New(slog.NewJSONHandler(log, nil)),
 	}
 	for _, c := range change {

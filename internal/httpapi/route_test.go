@@ -430,3 +430,21 @@ func TestAServerStopsWhileALogIsFollowed(t *testing.T) {
 		t.Errorf("the follower got %+v", got)
 	}
 }
+
+func TestTheServerTellsWhatItCanDo(t *testing.T) {
+	t.Parallel()
+	h, _ := handler(&ports{})
+	got := ask(t, h, "GET", "/v1/server", "").Body.String()
+	for _, want := range []string{
+		`"driver":"sandbox"`, `"capabilities":["network_none","freeze"]`,
+		`"missing":[{"name":"network","why":"pasta is not installed","remedy":"install the package passt"}]`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("it says %s, want %s in it", got, want)
+		}
+	}
+	h, _ = handler(&ports{}, func(c *httpapi.Config) { c.Server.Capabilities = core.Capabilities{} })
+	if got := ask(t, h, "GET", "/v1/server", "").Body.String(); !strings.Contains(got, `"capabilities":[]`) || !strings.Contains(got, `"missing":[]`) {
+		t.Errorf("a server that can do nothing says %s", got)
+	}
+}

@@ -13,22 +13,28 @@ import (
 // Server is what a server says of itself.
 type Server struct {
 	Version string
-	// Driver is what makes its instances, such as "sandbox".
-	Driver string
 	// Node is its number in ids.
 	Node int
-	// Capabilities name what it can do on this machine.
-	Capabilities []string
+	// Capabilities are those of the driver on this machine.
+	Capabilities core.Capabilities
 	StartedAt    time.Time
 }
 
 func (h *Handler) getServer(context.Context, core.Principal, *struct{}) (*answer[api.Server], error) {
 	s := h.cfg.Server
 	return reply(api.Server{
-		Version: s.Version, Driver: s.Driver, Node: s.Node,
-		Capabilities: append([]string{}, s.Capabilities...), StartedAt: s.StartedAt.UTC(),
+		Version: s.Version, Driver: s.Capabilities.Driver, Node: s.Node,
+		Capabilities: s.Capabilities.Names(), Missing: missing(s.Capabilities), StartedAt: s.StartedAt.UTC(),
 		UptimeSeconds: time.Since(s.StartedAt).Round(time.Millisecond).Seconds(),
 	}), nil
+}
+
+func missing(c core.Capabilities) []api.Missing {
+	out := make([]api.Missing, len(c.Missing))
+	for i, m := range c.Missing {
+		out[i] = api.Missing{Name: m.Name, Why: m.Why, Remedy: m.Remedy}
+	}
+	return out
 }
 
 // healthz says that the process answers.

@@ -45,6 +45,7 @@ type Server struct {
 	cfg   Config
 	log   *slog.Logger
 	parts lifecycle.Stack
+	can   core.Capabilities
 	url   string
 	http  *http.Server
 	done  chan error // of the listener, when it ends by itself
@@ -89,6 +90,8 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.can = driver.Capabilities()
+	s.tellMissing()
 	functions, err := catalog.Open(ctx, store, s.log)
 	if err != nil {
 		return err
@@ -110,7 +113,9 @@ func (s *Server) start(ctx context.Context) error {
 	})
 	s.parts.Push("calls", func() error { calls.Close(); return nil })
 	functions.Watch(calls.Changed)
-	deployer := deploy.New(store, images, functions, ids, time.Now)
+	deployer := deploy.New(deploy.Config{
+		Store: store, Images: images, Catalog: functions, Capabilities: s.can, IDs: ids, Now: time.Now,
+	})
 	if err := s.listen(ctx, calls, deployer); err != nil {
 		return err
 	}
@@ -160,6 +165,14 @@ func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.
 	return driver, nil
 }
 
+// tellMissing says at the start what the driver does not do on this machine.
+func (s *Server) tellMissing() {
+	for _, m := range s.can.Missing {
+		s.log.Warn("this machine could do more", slog.String("driver", s.can.Driver), slog.String("missing", m.Name),
+			slog.String("why", m.Why), slog.String("remedy", m.Remedy))
+	}
+}
+
 func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *deploy.Service) error {
 	loopback, err := access.IsLoopback(s.cfg.Listen)
 	if err != nil {
@@ -171,7 +184,7 @@ func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *de
 	}
 	s.http = httpapi.NewServer(httpapi.New(httpapi.Config{
 		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Instances: calls, Logger: s.log,
-		Server: httpapi.Server{Version: s.cfg.Version, Driver: sandbox.Name, Node: node, Capabilities: []string{}, StartedAt: time.Now()},
+		Server: httpapi.Server{Version: s.cfg.Version, Capabilities: s.can, Node: node, StartedAt: time.Now()},
 	}))
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", s.cfg.Listen)
