@@ -32,9 +32,9 @@ var nounLayers = map[string]map[string]string{
 		"instance": "instances live in internal/pool and are not kept",
 		"log":      "logs have a file of their own: internal/logstore",
 	},
-	"internal/httpapi": {"version": "a version is shown as a part of its function"},
-	"api":              {"version": "a version is shown as a part of its function"},
-	"client":           {"version": "a version is shown as a part of its function"},
+	"internal/httpapi": {},
+	"api":              {},
+	"client":           {},
 	// version.go is there, for the version of the program.
 	"internal/cli": {},
 }

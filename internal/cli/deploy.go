@@ -43,7 +43,7 @@ The app is the one of --app, else of the file, else of DAYFLY_APP.`,
 		if err != nil {
 			return err
 		}
-		d := &deployment{session: s, client: c, dir: dir, file: file, images: map[string]*build.Image{}}
+		d := &deployment{session: s, client: c, dir: dir, file: file, images: map[string]*build.Image{}, tags: map[string]string{}}
 		d.app = d.appOf()
 		done, err := d.run(cmd.Context())
 		if err := errors.Join(err, d.close()); err != nil {
@@ -68,6 +68,9 @@ type deployment struct {
 	app    string
 	file   *manifest.File
 	images map[string]*build.Image // built, by function
+	// tags are the entity tags that the functions had when the deploying
+	// began, by function; one that was not there has none.
+	tags map[string]string
 }
 
 func (d *deployment) appOf() string {
@@ -79,6 +82,9 @@ func (d *deployment) appOf() string {
 
 // run builds everything, and deploys when all of it could be built.
 func (d *deployment) run(ctx context.Context) ([]api.Function, error) {
+	if err := d.look(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.build(ctx); err != nil {
 		return nil, err
 	}
@@ -91,13 +97,42 @@ func (d *deployment) run(ctx context.Context) ([]api.Function, error) {
 				return done, err
 			}
 		}
-		f, err := d.client.PutFunction(ctx, d.app, name, d.file.NewVersion(name, ref), client.PutOptions{})
+		f, err := d.put(ctx, name, ref)
 		if err != nil {
-			return done, fmt.Errorf("deploy %s: %w", name, err)
+			return done, err
 		}
 		done = append(done, f)
 	}
 	return done, nil
+}
+
+// look notes what is deployed now, so that what somebody else deploys until
+// this has come to its end is not replaced unseen.
+func (d *deployment) look(ctx context.Context) error {
+	for _, name := range d.file.Names() {
+		f, err := d.client.Function(ctx, d.app, name)
+		if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == api.CodeNotFound {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", name, err)
+		}
+		d.tags[name] = f.ETag
+	}
+	return nil
+}
+
+func (d *deployment) put(ctx context.Context, name, ref string) (api.Function, error) {
+	tag := d.tags[name]
+	f, err := d.client.PutFunction(ctx, d.app, name, d.file.NewVersion(name, ref), client.PutOptions{IfMatch: tag, Create: tag == ""})
+	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == api.CodeConflict {
+		return f, fmt.Errorf("deploy %[1]s: somebody else changed it meanwhile, and theirs stays: look with 'dayfly version list %[2]s/%[1]s', then deploy again to replace it: %[3]w",
+			name, d.app, err)
+	}
+	if err != nil {
+		return f, fmt.Errorf("deploy %s: %w", name, err)
+	}
+	return f, nil
 }
 
 func (d *deployment) build(ctx context.Context) error {

@@ -22,6 +22,7 @@ const (
 	exitConflict       = 5
 	exitTimeout        = 6
 	exitUnreachable    = 7
+	exitDifferent      = 8
 	exitFunctionFailed = 20
 	exitInterrupted    = 130
 )

@@ -24,6 +24,7 @@ type fake struct {
 	*httptest.Server
 	mu        sync.Mutex
 	functions map[string]api.Function
+	versions  map[string][]api.Version // by function, oldest first
 	images    []api.Image
 	runs      []api.Run // oldest first
 	logs      map[string][]api.LogLine
@@ -36,7 +37,7 @@ type fake struct {
 func newFake(t testing.TB) *fake {
 	t.Helper()
 	f := &fake{
-		functions: map[string]api.Function{}, logs: map[string][]api.LogLine{},
+		functions: map[string]api.Function{}, versions: map[string][]api.Version{}, logs: map[string][]api.LogLine{},
 		called: make(chan struct{}, 1), gone: make(chan struct{}, 1),
 	}
 	mux := http.NewServeMux()
@@ -45,6 +46,13 @@ func newFake(t testing.TB) *fake {
 	mux.HandleFunc("PUT /v1/apps/{app}/functions/{function}", f.putFunction)
 	mux.HandleFunc("GET /v1/apps/{app}/functions/{function}", f.getFunction)
 	mux.HandleFunc("DELETE /v1/apps/{app}/functions/{function}", f.deleteFunction)
+	mux.HandleFunc("GET /v1/apps/{app}/functions/{function}/versions", func(w http.ResponseWriter, r *http.Request) {
+		newest := slices.Clone(f.versions[key(r)])
+		slices.Reverse(newest)
+		reply(w, page(r, newest))
+	})
+	mux.HandleFunc("GET /v1/apps/{app}/functions/{function}/versions/{version}", f.getVersion)
+	mux.HandleFunc("POST /v1/apps/{app}/functions/{function}/rollback", f.rollBack)
 	mux.HandleFunc("POST /v1/images", f.loadImages)
 	mux.HandleFunc("GET /v1/images", func(w http.ResponseWriter, _ *http.Request) { reply(w, api.List[api.Image]{Items: f.images}) })
 	mux.HandleFunc("GET /v1/runs", f.listRuns)
@@ -136,6 +144,9 @@ func (f *fake) putFunction(w http.ResponseWriter, r *http.Request) {
 	}
 	old, exists := f.functions[key(r)]
 	switch {
+	case exists && r.Header.Get("If-Match") != "" && r.Header.Get("If-Match") != old.ETag:
+		refuse(w, 412, api.Problem{Code: api.CodeConflict, Detail: "the function " + key(r) + " is at " + old.ETag})
+		return
 	case exists && r.Header.Get("If-None-Match") == "*":
 		refuse(w, 412, api.Problem{Code: api.CodeConflict, Detail: "the function " + key(r) + " exists already"})
 		return
@@ -156,8 +167,48 @@ func (f *fake) putFunction(w http.ResponseWriter, r *http.Request) {
 	if exists && old.Image == fn.Image && old.Memory == fn.Memory {
 		fn.Version = old.Version
 	}
-	f.functions[key(r)] = fn
-	reply(w, fn)
+	f.keep(key(r), fn, 0)
+	reply(w, f.functions[key(r)])
+}
+
+// keep makes a function the one that is called.
+func (f *fake) keep(key string, fn api.Function, restores int) {
+	fn.ETag = `"` + strconv.Itoa(fn.Version) + `"`
+	if fn.Version > len(f.versions[key]) {
+		f.versions[key] = append(f.versions[key], api.Version{
+			Version: fn.Version, Digest: fn.Digest, Restores: restores, Spec: fn.Spec, CreatedAt: fn.DeployedAt, CreatedBy: "local",
+		})
+	}
+	f.functions[key] = fn
+}
+
+func (f *fake) getVersion(w http.ResponseWriter, r *http.Request) {
+	n, _ := strconv.Atoi(r.PathValue("version"))
+	if n < 1 || n > len(f.versions[key(r)]) {
+		notFound(w, "version "+r.PathValue("version")+" of "+key(r))
+		return
+	}
+	reply(w, f.versions[key(r)][n-1])
+}
+
+func (f *fake) rollBack(w http.ResponseWriter, r *http.Request) {
+	var want api.Rollback
+	json.NewDecoder(r.Body).Decode(&want)
+	fn := f.functions[key(r)]
+	if r.Header.Get("If-Match") != fn.ETag {
+		refuse(w, 412, api.Problem{Code: api.CodeConflict, Detail: "the function " + key(r) + " is at " + fn.ETag})
+		return
+	}
+	to := or(want.To, fn.Version-1)
+	if to < 1 || to > len(f.versions[key(r)]) {
+		notFound(w, "version "+strconv.Itoa(to)+" of "+key(r))
+		return
+	}
+	if to != fn.Version {
+		fn.Spec, fn.Version = f.versions[key(r)][to-1].Spec, fn.Version+1
+	}
+	f.keep(key(r), fn, to)
+	reply(w, f.functions[key(r)])
 }
 
 func or[T comparable](v, fallback T) T {
@@ -175,6 +226,10 @@ func (f *fake) getFunction(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, fn)
+	if fn.Name == "raced" { // somebody else deploys it whenever one has looked
+		fn.Version++
+		f.keep(key(r), fn, 0)
+	}
 }
 
 func (f *fake) deleteFunction(w http.ResponseWriter, r *http.Request) {
@@ -183,6 +238,7 @@ func (f *fake) deleteFunction(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	delete(f.functions, key(r))
+	delete(f.versions, key(r))
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -16,9 +16,9 @@ import (
 )
 
 func (s *session) functionCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "function", Short: "Create, list, show and delete functions"}
+	cmd := &cobra.Command{Use: "function", Short: "Create, list, show, roll back and delete functions"}
 	group(cmd)
-	cmd.AddCommand(s.functionCreateCommand(), s.functionListCommand(), s.functionShowCommand(), s.functionDeleteCommand())
+	cmd.AddCommand(s.functionCreateCommand(), s.functionListCommand(), s.functionShowCommand(), s.functionRollbackCommand(), s.functionDeleteCommand())
 	return cmd
 }
 
@@ -187,9 +187,23 @@ func functionRows(f api.Function, url string, now time.Time) [][]string {
 		}
 	}
 	add("description", f.Description)
+	rows = append(rows, specRows(f.Spec, f.Digest)...)
+	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
+		add("annotation", k+" "+string(f.Annotations[k]))
+	}
+	return rows
+}
+
+// specRows tells what a version is made of.
+func specRows(f api.Spec, digest string) (rows [][]string) {
+	add := func(key, value string) {
+		if value != "" {
+			rows = append(rows, []string{key, value})
+		}
+	}
 	add("image", f.Image)
-	if f.Digest != f.Image {
-		add("digest", f.Digest)
+	if digest != f.Image {
+		add("digest", digest)
 	}
 	add("contract", f.Contract)
 	add("command", quoteWords(f.Command))
@@ -212,10 +226,56 @@ func functionRows(f api.Function, url string, now time.Time) [][]string {
 	for _, k := range slices.Sorted(maps.Keys(f.Env)) {
 		add("env", k+"="+f.Env[k])
 	}
-	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
-		add("annotation", k+" "+string(f.Annotations[k]))
-	}
 	return rows
+}
+
+func (s *session) functionRollbackCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rollback NAME [--to N]",
+		Short: "Make a new version that is what an earlier one was",
+		Long: `Make a new version of a function that is what an earlier one was, its image too,
+and have calls go to it. Calls under way are finished by the version they have.
+
+Without --to it is the version before the one that is called; after a rollback,
+the one before what was rolled back to.`,
+		Example: `  dayfly function rollback hello
+  dayfly function rollback hello --to 3`,
+		Args: names("NAME"),
+	}
+	to := cmd.Flags().Int("to", 0, "`N`umber of the version to go back to")
+	asJSON := jsonFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if cmd.Flags().Changed("to") && *to < 1 {
+			return usageError(cmd, "--to is %d: versions are numbered from 1", *to)
+		}
+		c, err := s.client(cmd)
+		if err != nil {
+			return err
+		}
+		app, name := s.function(args[0])
+		before, err := c.Function(cmd.Context(), app, name)
+		if err != nil {
+			return err
+		}
+		f, err := c.Rollback(cmd.Context(), app, name, *to, before.ETag)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return s.printJSON(f)
+		}
+		if f.Version == before.Version {
+			s.chat("%s/%s stays at version %d: it is what was asked for.", app, name, f.Version)
+			return nil
+		}
+		v, err := c.Version(cmd.Context(), app, name, f.Version)
+		if err != nil {
+			return err
+		}
+		s.chat("Rolled %s/%s back to version %d, as version %d.", app, name, v.Restores, f.Version)
+		return nil
+	}
+	return cmd
 }
 
 func (s *session) functionDeleteCommand() *cobra.Command {

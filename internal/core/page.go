@@ -2,6 +2,8 @@ package core
 
 import (
 	"encoding/base64"
+	"math"
+	"strconv"
 	"strings"
 )
 
@@ -64,6 +66,20 @@ func (p Page) AfterRun() (RunID, error) {
 		return 0, badCursor(p.Cursor)
 	}
 	return id, nil
+}
+
+// AfterNumber gives the lowest number that the pages before have shown, the
+// highest there is for the first page. Errors are those of After.
+func (p Page) AfterNumber() (int, error) {
+	keys, err := p.After(1)
+	if err != nil || keys == nil {
+		return math.MaxInt, err
+	}
+	n, err := strconv.Atoi(keys[0])
+	if err != nil || n <= 0 {
+		return 0, badCursor(p.Cursor)
+	}
+	return n, nil
 }
 
 func badCursor(cursor string) error {

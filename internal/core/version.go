@@ -11,6 +11,17 @@ type Version struct {
 	Digest    string
 	CreatedAt time.Time
 	CreatedBy string
+	// Restores is the number of the version that a rollback made this one
+	// from, 0 for a version that came by itself.
+	Restores int
+}
+
+// Origin gives the number of the version that first had what this one has.
+func (v Version) Origin() int {
+	if v.Restores != 0 {
+		return v.Restores
+	}
+	return v.Number
 }
 
 // Definition is all that a call needs to know: a function, its app and one
@@ -29,6 +40,16 @@ type Change struct {
 	Definition Definition
 }
 
+// Rollback asks for an earlier version of a function to be called again.
+type Rollback struct {
+	App, Function string
+	// To is the number of the version; 0 means the one before what is called
+	// now.
+	To int
+	// IfMatch is as in [NewVersion].
+	IfMatch string
+}
+
 // NewVersion asks for a new version of a function; app and function are made
 // when they are not there.
 type NewVersion struct {
@@ -38,6 +59,8 @@ type NewVersion struct {
 	Spec          Spec
 	Digest        string
 	By            string
+	// Restores is as in [Version].
+	Restores int
 	// AppID and FunctionID are the ids that app and function get if they are
 	// made.
 	AppID      AppID

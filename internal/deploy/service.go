@@ -62,7 +62,13 @@ func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion)
 	if err := startable(n.Spec, image.Config); err != nil {
 		return core.Definition{}, err
 	}
-	n.Digest, n.By, n.At = image.Digest, p.Name, s.now()
+	n.Digest = image.Digest
+	return s.save(ctx, p, n)
+}
+
+// save saves a version whose image is pinned.
+func (s *Service) save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error) {
+	n.By, n.At = p.Name, s.now()
 	n.AppID, n.FunctionID = core.AppID(s.ids.Next()), core.FunctionID(s.ids.Next())
 	def, err := s.store.SaveVersion(ctx, n)
 	if err != nil {
@@ -95,7 +101,7 @@ func (s *Service) refresh(ctx context.Context) error {
 
 // Function gives a function with the version that is called.
 func (s *Service) Function(ctx context.Context, _ core.Principal, app, name string) (core.Definition, error) {
-	return s.store.Definition(ctx, app, name)
+	return s.store.Version(ctx, app, name, 0)
 }
 
 // Functions lists functions by app, then name; app "" means all apps.

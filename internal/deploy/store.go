@@ -17,9 +17,12 @@ type Store interface {
 	// there, or IfMatch is set and does not match; core.KindNotFound when
 	// IfMatch is "*" and there is no such function.
 	SaveVersion(ctx context.Context, n core.NewVersion) (core.Definition, error)
-	// Definition gives the function with its current version;
-	// core.KindNotFound says which of app and function is missing.
-	Definition(ctx context.Context, app, function string) (core.Definition, error)
+	// Version gives the function with one of its versions, the one that is
+	// called for the number 0; core.KindNotFound says which of app, function
+	// and version is missing.
+	Version(ctx context.Context, app, function string, number int) (core.Definition, error)
+	// Versions lists the versions of a function, newest first.
+	Versions(ctx context.Context, app, function string, page core.Page) ([]core.Version, string, error)
 	// Definitions lists functions by app name, then name; app "" means all
 	// apps. The string is the cursor of the next page, "" after the last.
 	Definitions(ctx context.Context, app string, page core.Page) ([]core.Definition, string, error)

@@ -107,6 +107,28 @@ func (f *ports) Functions(_ context.Context, _ core.Principal, app string, page 
 	return f.list(app, page)
 }
 
+func (f *ports) Version(_ context.Context, _ core.Principal, app, name string, number int) (core.Definition, error) {
+	if app != "shop" || name != "resize" || number > 3 {
+		return core.Definition{}, core.NotFound("there is no version %d of %s/%s", number, app, name)
+	}
+	d := someFunction
+	d.Version.Number = number
+	return d, nil
+}
+
+func (f *ports) Versions(_ context.Context, _ core.Principal, _, _ string, page core.Page) ([]core.Version, string, error) {
+	return []core.Version{someFunction.Version}, page.Cursor + "more", nil
+}
+
+func (f *ports) Rollback(_ context.Context, _ core.Principal, r core.Rollback) (core.Definition, error) {
+	if r.IfMatch != "" && r.IfMatch != someFunction.Function.ETag() {
+		return core.Definition{}, core.Conflict("it is not at %s", r.IfMatch)
+	}
+	d := someFunction
+	d.Function.Version, d.Version.Number, d.Version.Restores = 4, 4, r.To
+	return d, nil
+}
+
 func (f *ports) Delete(_ context.Context, _ core.Principal, app, name, ifMatch string) error {
 	return f.delete(app, name, ifMatch)
 }
@@ -153,7 +175,7 @@ var can = core.Capabilities{
 func handler(f *ports, change ...func(*httpapi.Config)) (*httpapi.Handler, *logBuffer) {
 	log := &logBuffer{}
 	cfg := httpapi.Config{
-		Door: f, Invoker: f, Runs: f, Deployer: f, Instances: f,
+		Door: f, Invoker: f, Runs: f, Deployer: f, Versions: f, Instances: f,
 		Server: httpapi.Server{Version: "1.2.3", Capabilities: can, Node: 7, StartedAt: born},
 		Logger: slog.New(slog.NewJSONHandler(log, nil)),
 	}

@@ -21,6 +21,7 @@ type Config struct {
 	Invoker   Invoker
 	Runs      Runs
 	Deployer  Deployer
+	Versions  Versions
 	Instances Instances
 	// Server is what the server says of itself.
 	Server Server

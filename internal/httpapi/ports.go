@@ -63,6 +63,16 @@ type Deployer interface {
 	Images(ctx context.Context, p core.Principal) ([]core.Image, error)
 }
 
+// Versions keeps the versions of functions.
+type Versions interface {
+	// Version gives a function with one of its versions; core.KindNotFound.
+	Version(ctx context.Context, p core.Principal, app, name string, number int) (core.Definition, error)
+	// Versions lists the versions of a function, newest first.
+	Versions(ctx context.Context, p core.Principal, app, name string, page core.Page) ([]core.Version, string, error)
+	// Rollback makes a new version that is what an earlier one was.
+	Rollback(ctx context.Context, p core.Principal, r core.Rollback) (core.Definition, error)
+}
+
 // Instances tells about instances.
 type Instances interface {
 	// Instances lists the live ones.

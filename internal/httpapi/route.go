@@ -25,6 +25,10 @@ func (h *Handler) routes() {
 	add(h, "put-function", "PUT /v1/apps/{app}/functions/{function}", "Make a new version of a function, and app and function where they are missing", h.putFunction)
 	add(h, "delete-function", "DELETE /v1/apps/{app}/functions/{function}", "Delete a function and its versions; its runs stay", h.deleteFunction)
 
+	add(h, "list-versions", "GET /v1/apps/{app}/functions/{function}/versions", "List the versions of a function, newest first", h.listVersions)
+	add(h, "get-version", "GET /v1/apps/{app}/functions/{function}/versions/{version}", "Show a version", h.getVersion)
+	add(h, "roll-back", "POST /v1/apps/{app}/functions/{function}/rollback", "Make a new version that is what an earlier one was", h.rollBack)
+
 	add(h, "list-images", "GET /v1/images", "List images by name", h.listImages)
 	add(h, "load-images", "POST /v1/images", "Load images from a tar, in docker-save or OCI layout", h.loadImages, tarBody)
 

@@ -37,17 +37,6 @@ func (s *Store) definition(f *function) core.Definition {
 	return d
 }
 
-// Definition gives a function with the version that is called.
-func (s *Store) Definition(_ context.Context, app, name string) (core.Definition, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f := s.find(app, name)
-	if f == nil {
-		return core.Definition{}, s.missing(app, name)
-	}
-	return s.definition(f), nil
-}
-
 // Definitions lists functions by app name, then name.
 func (s *Store) Definitions(_ context.Context, app string, page core.Page) (list []core.Definition, next string, err error) {
 	after, err := page.After(2)

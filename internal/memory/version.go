@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 )
@@ -65,11 +66,54 @@ func (s *Store) makeFunction(n core.NewVersion) (core.Definition, error) {
 
 func newVersion(id core.FunctionID, number int, n core.NewVersion) core.Version {
 	return cloneVersion(core.Version{
-		FunctionID: id, Number: number, Spec: n.Spec, Digest: n.Digest, CreatedAt: instant(n.At), CreatedBy: n.By,
+		FunctionID: id, Number: number, Spec: n.Spec, Digest: n.Digest, CreatedAt: instant(n.At), CreatedBy: n.By, Restores: n.Restores,
 	})
 }
 
 func cloneVersion(v core.Version) core.Version {
 	v.Spec.Command, v.Spec.Env = slices.Clone(v.Spec.Command), maps.Clone(v.Spec.Env)
 	return v
+}
+
+// Version gives a function with one of its versions, the one that is called
+// for the number 0.
+func (s *Store) Version(_ context.Context, app, name string, number int) (core.Definition, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.find(app, name)
+	if f == nil {
+		return core.Definition{}, s.missing(app, name)
+	}
+	d := s.definition(f)
+	if number < 0 || number > len(f.versions) {
+		return core.Definition{}, core.NotFound("the function %q in the app %q has no version %d: it is at version %d", name, app, number, f.Version)
+	}
+	if number > 0 {
+		d.Version = cloneVersion(f.versions[number-1])
+	}
+	return d, nil
+}
+
+// Versions lists the versions of a function, newest first.
+func (s *Store) Versions(_ context.Context, app, name string, page core.Page) (list []core.Version, next string, err error) {
+	before, err := page.AfterNumber()
+	if err != nil {
+		return nil, "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.find(app, name)
+	if f == nil {
+		return nil, "", s.missing(app, name)
+	}
+	for _, v := range slices.Backward(f.versions) {
+		if v.Number >= before {
+			continue
+		}
+		if len(list) == page.Size() {
+			return list, core.Cursor(strconv.Itoa(list[len(list)-1].Number)), nil
+		}
+		list = append(list, cloneVersion(v))
+	}
+	return list, "", nil
 }

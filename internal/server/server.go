@@ -183,7 +183,7 @@ func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *de
 		return err
 	}
 	s.http = httpapi.NewServer(httpapi.New(httpapi.Config{
-		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Instances: calls, Logger: s.log,
+		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Versions: deployer, Instances: calls, Logger: s.log,
 		Server: httpapi.Server{Version: s.cfg.Version, Capabilities: s.can, Node: node, StartedAt: time.Now()},
 	}))
 	var config net.ListenConfig

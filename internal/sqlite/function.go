@@ -16,6 +16,8 @@ const (
 	// The order of the joins is the order of the lists; SQLite keeps to it
 	// with CROSS.
 	definitionTables = "apps a CROSS JOIN functions f ON f.app_id = a.id CROSS JOIN versions v ON v.function_id = f.id AND v.number = f.version"
+	versionByNumber  = "SELECT " + definitionColumns + ` FROM apps a CROSS JOIN functions f ON f.app_id = a.id
+		CROSS JOIN versions v ON v.function_id = f.id AND v.number = ? WHERE a.name = ? AND f.name = ?`
 	definitionByName = "SELECT " + definitionColumns + " FROM " + definitionTables + " WHERE a.name = ? AND f.name = ?"
 )
 
@@ -69,27 +71,6 @@ func scanDefinitions(rows *sql.Rows, expected int) ([]core.Definition, error) {
 		found = append(found, d)
 	}
 	return found, rows.Err()
-}
-
-// Definition gives a function with the version that is called.
-func (s *Store) Definition(ctx context.Context, app, function string) (d core.Definition, err error) {
-	err = s.file.Read(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, definitionByName, app, function)
-		if err != nil {
-			return err
-		}
-		found, err := scanDefinitions(rows, 1)
-		if err != nil {
-			return err
-		}
-		if len(found) == 0 {
-			var one int
-			return missing(app, function, tx.QueryRowContext(ctx, "SELECT 1 FROM apps WHERE name = ?", app).Scan(&one))
-		}
-		d = found[0]
-		return nil
-	})
-	return d, s.describe("reading a function", err)
 }
 
 // missing says which of app and function is not there, from the error of

@@ -222,7 +222,7 @@ func TestAnOldSpecIsOfInstancesForOneRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if d, err := s.Definition(t.Context(), "a", "f"); err != nil || !d.Version.Spec.Equal(n.Spec) {
+	if d, err := s.Version(t.Context(), "a", "f", 0); err != nil || !d.Version.Spec.Equal(n.Spec) {
 		t.Errorf("got %+v, %v", d.Version.Spec, err)
 	}
 }

@@ -6,12 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/sqlitefile"
 )
 
-const versionColumns = "v.image, v.env, v.spec, v.digest, v.created_at, v.created_by"
+const versionColumns = "v.number, v.image, v.env, v.spec, v.digest, v.created_at, v.created_by, v.restores"
 
 // versionRow is where a row of versionColumns is read to.
 type versionRow struct {
@@ -23,13 +24,13 @@ type versionRow struct {
 
 func (r *versionRow) dest() []any {
 	v := &r.version
-	return []any{&v.Spec.Image, &r.env, &r.spec, &v.Digest, &r.created, &v.CreatedBy}
+	return []any{&v.Number, &v.Spec.Image, &r.env, &r.spec, &v.Digest, &r.created, &v.CreatedBy, &v.Restores}
 }
 
-// value gives the version that f has.
+// value gives the version, which is one of f's.
 func (r *versionRow) value(f core.Function, memo specMemo) (v core.Version, err error) {
 	v = r.version
-	v.FunctionID, v.Number, v.CreatedAt = f.ID, f.Version, instant(r.created)
+	v.FunctionID, v.CreatedAt = f.ID, instant(r.created)
 	if v.Spec, err = memo.read(r.spec); err != nil {
 		return v, fmt.Errorf("reading the spec of version %d: %w", v.Number, err)
 	}
@@ -192,15 +193,101 @@ func (s *Store) makeFunction(tx *sqlitefile.Tx, n core.NewVersion) (d core.Defin
 }
 
 func insertVersion(tx *sqlitefile.Tx, id core.FunctionID, number int, n core.NewVersion) (core.Version, error) {
-	v := core.Version{FunctionID: id, Number: number, Spec: n.Spec, Digest: n.Digest, CreatedAt: instant(micros(n.At)), CreatedBy: n.By}
+	v := core.Version{
+		FunctionID: id, Number: number, Spec: n.Spec, Digest: n.Digest,
+		CreatedAt: instant(micros(n.At)), CreatedBy: n.By, Restores: n.Restores,
+	}
 	spec, env, err := specText(n.Spec)
 	if err != nil {
 		return v, core.Invalid("the spec of the function %q cannot be written down: %v", n.Function, err)
 	}
-	_, err = tx.Exec("INSERT INTO versions (function_id, number, image, env, spec, digest, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		int64(id), number, n.Spec.Image, env, spec, n.Digest, micros(n.At), n.By)
+	_, err = tx.Exec("INSERT INTO versions (function_id, number, image, env, spec, digest, created_at, created_by, restores) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		int64(id), number, n.Spec.Image, env, spec, n.Digest, micros(n.At), n.By, n.Restores)
 	if err != nil {
 		return v, fmt.Errorf("writing version %d of the function %q: %w", number, n.Function, err)
 	}
 	return v, nil
+}
+
+// Version gives a function with one of its versions, the one that is called
+// for the number 0.
+func (s *Store) Version(ctx context.Context, app, function string, number int) (d core.Definition, err error) {
+	err = s.file.Read(ctx, func(tx *sql.Tx) error {
+		d, err = oneVersion(ctx, tx, app, function, number)
+		return err
+	})
+	return d, s.describe("reading a version", err)
+}
+
+func oneVersion(ctx context.Context, tx *sql.Tx, app, function string, number int) (d core.Definition, err error) {
+	query, args := definitionByName, []any{app, function}
+	if number != 0 {
+		query, args = versionByNumber, []any{number, app, function}
+	}
+	rows, err := tx.QueryContext(ctx, query, args...)
+	if err != nil {
+		return d, err
+	}
+	found, err := scanDefinitions(rows, 1)
+	switch {
+	case err != nil:
+		return d, err
+	case len(found) > 0:
+		return found[0], nil
+	case number != 0:
+		d, err = oneVersion(ctx, tx, app, function, 0)
+		if err != nil {
+			return d, err
+		}
+		return d, noVersion(d.Function, app, number)
+	}
+	var one int
+	return d, missing(app, function, tx.QueryRowContext(ctx, "SELECT 1 FROM apps WHERE name = ?", app).Scan(&one))
+}
+
+func noVersion(f core.Function, app string, number int) error {
+	return core.NotFound("the function %q in the app %q has no version %d: it is at version %d", f.Name, app, number, f.Version)
+}
+
+// Versions lists the versions of a function, newest first.
+func (s *Store) Versions(ctx context.Context, app, function string, page core.Page) (list []core.Version, next string, err error) {
+	before, err := page.AfterNumber()
+	if err != nil {
+		return nil, "", err
+	}
+	want := page.Size() + 1
+	err = s.file.Read(ctx, func(tx *sql.Tx) error {
+		d, err := oneVersion(ctx, tx, app, function, 0)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.QueryContext(ctx, "SELECT "+versionColumns+` FROM versions v
+			WHERE v.function_id = ? AND v.number < ? ORDER BY v.number DESC LIMIT ?`, int64(d.Function.ID), before, want)
+		if err != nil {
+			return err
+		}
+		list, err = scanVersions(rows, d.Function)
+		return err
+	})
+	if n := page.Size(); len(list) > n {
+		list, next = list[:n], core.Cursor(strconv.Itoa(list[n-1].Number))
+	}
+	return list, next, s.describe("listing versions", err)
+}
+
+func scanVersions(rows *sql.Rows, f core.Function) (list []core.Version, err error) {
+	defer rows.Close()
+	var r versionRow
+	dest, specs := r.dest(), specMemo{}
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return nil, err
+		}
+		v, err := r.value(f, specs)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, rows.Err()
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 )
@@ -34,6 +35,8 @@ func Definitions(t *testing.T, open func(*testing.T) DefinitionStore) {
 		{"a deleted function is gone and can be made anew", deletedIsGone},
 		{"changes follow the revision and show each function once", changesFollow},
 		{"changes cut in any way lead to the same state", changesConverge},
+		{"every version can be read and listed, newest first", versionsAreListed},
+		{"a version that restores another says so", restoring},
 		{"of writers that suppose the same state one wins", oneWriterWins},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -83,7 +86,7 @@ func firstVersion(t *testing.T, s *definitions) {
 		Version: core.Version{FunctionID: n.FunctionID, Number: 1, Spec: n.Spec, Digest: n.Digest, CreatedAt: start, CreatedBy: "tester"},
 	}
 	equal(t, "what SaveVersion answers", got, want)
-	equal(t, "what Definition answers", must(s.Definition(t.Context(), "shop", "resize"))(t), want)
+	equal(t, "what Version answers", must(s.Version(t.Context(), "shop", "resize", 0))(t), want)
 	other := s.save(t, s.ask("shop", "crop", "one"))
 	equal(t, "the app of a second function", other.App, want.App)
 	if other.Function.Revision <= got.Function.Revision {
@@ -95,7 +98,7 @@ func specComesBack(t *testing.T, s *definitions) {
 	n := s.ask("shop", "resize", "one")
 	n.Spec = filled[core.Spec]()
 	s.save(t, n)
-	equal(t, "the spec", must(s.Definition(t.Context(), "shop", "resize"))(t).Version.Spec, n.Spec)
+	equal(t, "the spec", must(s.Version(t.Context(), "shop", "resize", 0))(t).Version.Spec, n.Spec)
 }
 
 func versionsAreNumbered(t *testing.T, s *definitions) {
@@ -108,6 +111,66 @@ func versionsAreNumbered(t *testing.T, s *definitions) {
 	if d := s.save(t, s.ask("shop", "crop", "one")); d.Version.Number != 1 {
 		t.Fatalf("the first version of another function has the number %d", d.Version.Number)
 	}
+}
+
+func versionsAreListed(t *testing.T, s *definitions) {
+	const n = 7
+	var want []core.Version
+	for i := range n {
+		ask := s.ask("shop", "resize", fmt.Sprint("image", i))
+		ask.By, ask.At = fmt.Sprint("person", i), start.Add(time.Duration(i)*time.Hour)
+		s.save(t, s.ask("shop", "crop", fmt.Sprint("image", i)))
+		d := s.save(t, ask)
+		want = append(want, d.Version)
+		one := must(s.Version(t.Context(), "shop", "resize", i+1))(t)
+		equal(t, "the version just made", one, d)
+	}
+	first := must(s.Version(t.Context(), "shop", "resize", 1))(t)
+	equal(t, "the first version", first.Version, want[0])
+	equal(t, "the number that is called", first.Function.Version, n)
+	slices.Reverse(want)
+	for _, size := range []int{1, 3, n, 100} {
+		var got []core.Version
+		for page := (core.Page{Limit: size}); ; {
+			list, next, err := s.Versions(t.Context(), "shop", "resize", page)
+			ok(t, err)
+			if len(list) > size || next != "" && len(list) < size {
+				t.Fatalf("a page of %d has %d versions", size, len(list))
+			}
+			got = append(got, list...)
+			if page.Cursor = next; next == "" {
+				break
+			}
+		}
+		equal(t, "the versions", got, want)
+	}
+	for _, number := range []int{n + 1, 1000, -1} {
+		_, err := s.Version(t.Context(), "shop", "resize", number)
+		isKind(t, err, core.KindNotFound)
+		equal(t, "the message", core.AsError(err).Message, fmt.Sprintf(`the function "resize" in the app "shop" has no version %d: it is at version %d`, number, n))
+	}
+	for _, name := range []string{"shop", "nowhere"} {
+		_, _, err := s.Versions(t.Context(), name, "nothing", core.Page{})
+		isKind(t, err, core.KindNotFound)
+		_, err = s.Version(t.Context(), name, "nothing", 1)
+		isKind(t, err, core.KindNotFound)
+	}
+	_, _, err := s.Versions(t.Context(), "shop", "resize", core.Page{Cursor: core.Cursor("x")})
+	isKind(t, err, core.KindInvalid)
+}
+
+func restoring(t *testing.T, s *definitions) {
+	first := s.save(t, s.ask("shop", "resize", "one"))
+	s.save(t, s.ask("shop", "resize", "two"))
+	n := s.ask("shop", "resize", "one")
+	n.Restores = 1
+	third := s.save(t, n)
+	if third.Version.Number != 3 || third.Version.Restores != 1 || third.Version.Origin() != 1 || first.Version.Origin() != 1 {
+		t.Fatalf("the version that restores the first is %s", show(third.Version))
+	}
+	list := firstOf(s.Versions(t.Context(), "shop", "resize", core.Page{}))(t)
+	equal(t, "what it restores, in the list", list[0], third.Version)
+	equal(t, "what the change tells", must(s.Changes(t.Context(), 0, 10))(t)[0].Definition, third)
 }
 
 func equalMakesNone(t *testing.T, s *definitions) {
@@ -134,7 +197,7 @@ func notesAreTakenOver(t *testing.T, s *definitions) {
 		!f.CreatedAt.Equal(start) || f.Revision <= first.Function.Revision {
 		t.Fatalf("the function is %s after %s", show(f), show(first.Function))
 	}
-	equal(t, "what is kept", must(s.Definition(t.Context(), "shop", "resize"))(t), second)
+	equal(t, "what is kept", must(s.Version(t.Context(), "shop", "resize", 0))(t), second)
 }
 
 func createRefuses(t *testing.T, s *definitions) {
@@ -145,7 +208,7 @@ func createRefuses(t *testing.T, s *definitions) {
 	n.Create = true
 	_, err := s.SaveVersion(t.Context(), n)
 	isKind(t, err, core.KindConflict)
-	equal(t, "what is kept", must(s.Definition(t.Context(), "shop", "resize"))(t), first)
+	equal(t, "what is kept", must(s.Version(t.Context(), "shop", "resize", 0))(t), first)
 }
 
 func ifMatch(t *testing.T, s *definitions) {
@@ -178,7 +241,7 @@ func missingIsNamed(t *testing.T, s *definitions) {
 		{"nowhere", "resize", `there is no app "nowhere"`},
 		{"shop", "nothing", `there is no function "nothing" in the app "shop"`},
 	} {
-		_, err := s.Definition(t.Context(), c.app, c.function)
+		_, err := s.Version(t.Context(), c.app, c.function, 0)
 		isKind(t, err, core.KindNotFound)
 		equal(t, "the message", core.AsError(err).Message, c.says)
 		err = s.DeleteFunction(t.Context(), c.app, c.function, "")
@@ -197,7 +260,7 @@ func nothingIsShared(t *testing.T, s *definitions) {
 		d.Function.Annotations["b"] = nil
 		d.Version.Spec.Env["A"], d.Version.Spec.Command[0] = "2", "walk"
 	}
-	d := must(s.Definition(t.Context(), "shop", "resize"))(t)
+	d := must(s.Version(t.Context(), "shop", "resize", 0))(t)
 	equal(t, "annotations", d.Function.Annotations, core.Annotations{"a": json.RawMessage("1")})
 	equal(t, "env", d.Version.Spec.Env, map[string]string{"A": "1"})
 	equal(t, "command", d.Version.Spec.Command, []string{"run"})
@@ -273,7 +336,7 @@ func deletedIsGone(t *testing.T, s *definitions) {
 	first := s.save(t, s.ask("shop", "resize", "one"))
 	s.save(t, s.ask("shop", "crop", "one"))
 	ok(t, s.DeleteFunction(t.Context(), "shop", "resize", "*"))
-	_, err := s.Definition(t.Context(), "shop", "resize")
+	_, err := s.Version(t.Context(), "shop", "resize", 0)
 	isKind(t, err, core.KindNotFound)
 	isKind(t, s.DeleteFunction(t.Context(), "shop", "resize", ""), core.KindNotFound)
 	equal(t, "the functions left", len(firstOf(s.Definitions(t.Context(), "shop", core.Page{}))(t)), 1)
@@ -374,5 +437,5 @@ func oneWriterWins(t *testing.T, s *definitions) {
 		isKind(t, err, core.KindConflict)
 	}
 	equal(t, "the writers that won", won, 1)
-	equal(t, "the version", must(s.Definition(t.Context(), "shop", "resize"))(t).Version.Number, 2)
+	equal(t, "the version", must(s.Version(t.Context(), "shop", "resize", 0))(t).Version.Number, 2)
 }
