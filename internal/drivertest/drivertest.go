@@ -29,6 +29,9 @@ type Harness struct {
 	// Load takes the tar of an image, and gives the image's digest.
 	Load  func(t testing.TB, tar io.Reader) string
 	World World
+	// Sockets is the driver itself if it reaches the sockets of instances
+	// (core.Capabilities.Sockets), else nil.
+	Sockets Sockets
 }
 
 // World is what instances meet when they look out of their network. No part of
@@ -59,9 +62,11 @@ type suite struct {
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	s := &suite{Harness: open(t), images: map[string]string{}}
 	s.base = s.Load(t, Tar(t, Base(t, Misbehave)))
-	for _, group := range []map[string]func(*testing.T, *suite){
-		starting, streaming, limiting, stopping, dialing, networking,
-	} {
+	groups := []map[string]func(*testing.T, *suite){starting, streaming, limiting, stopping, dialing, networking}
+	if s.Sockets != nil {
+		groups = append(groups, socketing)
+	}
+	for _, group := range groups {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/sandbox/network"
+	"github.com/dayfly-io/dayfly/internal/socket"
 )
 
 // Each sandbox has a range of user and group ids of its own, above those that
@@ -43,6 +44,9 @@ type box struct {
 	netns  *os.File
 	userns *os.File // nil without user namespaces
 	link   network.Link
+	// sockets is the directory in which the function makes sockets, nil for
+	// none.
+	sockets *socket.Dir
 }
 
 // slots hands out the numbers that give a box its ids, address and cgroup.
@@ -113,7 +117,7 @@ func (b *box) build(ctx context.Context) error {
 	if err := b.connect(ctx); err != nil {
 		return err
 	}
-	r, err := b.ctl.await(ctx, prepareTimeout)
+	r, _, err := b.ctl.await(ctx, prepareTimeout)
 	if err == nil && r.Kind != kindReady {
 		err = fmt.Errorf("init said %q and not that it is ready", rune(r.Kind))
 	}
@@ -239,6 +243,9 @@ func (b *box) forget() {
 	}
 	if b.userns != nil {
 		_ = b.userns.Close()
+	}
+	if b.sockets != nil {
+		_ = b.sockets.Close()
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/socket"
 )
 
 // Dial opens a TCP connection to a port of the instance, from inside its
@@ -59,6 +60,47 @@ func (d *Driver) dial(ctx context.Context, in *instance, to netip.AddrPort) (net
 		return nil, fmt.Errorf("take over a socket: %w", err)
 	}
 	return c, nil
+}
+
+// AwaitSocket implements the port of internal/contract/fdk.
+func (d *Driver) AwaitSocket(ctx context.Context, id core.InstanceID, name string) error {
+	dir, err := d.socketsOf(id)
+	if err != nil {
+		return err
+	}
+	return socketError(id, dir.Await(ctx, name))
+}
+
+// DialSocket implements the port of internal/contract/fdk.
+func (d *Driver) DialSocket(_ context.Context, id core.InstanceID, name string) (net.Conn, error) {
+	dir, err := d.socketsOf(id)
+	if err != nil {
+		return nil, err
+	}
+	c, err := dir.Dial(name)
+	return c, socketError(id, err)
+}
+
+func (d *Driver) socketsOf(id core.InstanceID) (*socket.Dir, error) {
+	in, err := d.live(id)
+	if err != nil {
+		return nil, err
+	}
+	if in.box.sockets == nil {
+		return nil, core.Invalid("the instance %s has no directory of sockets", id)
+	}
+	return in.box.sockets, nil
+}
+
+// socketError says that an instance is gone, whose directory was closed.
+func socketError(id core.InstanceID, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrClosed):
+		return fmt.Errorf("instance %s has ended: %w", id, core.ErrGone)
+	}
+	return fmt.Errorf("reach a socket of instance %s: %w", id, err)
 }
 
 // connect joins a socket that does not block. Inside one machine's loopback

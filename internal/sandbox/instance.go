@@ -14,6 +14,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/image"
+	"github.com/dayfly-io/dayfly/internal/socket"
 )
 
 // instance is a box with a function's process in it.
@@ -94,8 +95,11 @@ func (in *instance) launch(ctx context.Context, d *Driver, cfg *config, stdio co
 	}
 	files.close() // the pipes must end with the process
 	in.runPumps()
-	r, err := b.ctl.await(ctx, startTimeout)
-	if err == nil && r.Kind != kindStarted {
+	r, sockets, err := b.ctl.await(ctx, startTimeout)
+	if sockets != nil {
+		b.sockets = socket.NewDir(sockets)
+	}
+	if err == nil && (r.Kind != kindStarted || (sockets != nil) != (spec.SocketDir != "")) {
 		err = errors.New("init said something else than that the process has started")
 	}
 	return err

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -89,6 +90,7 @@ type config struct {
 	hostname string
 	hosts    string
 	resolv   string
+	sockets  string // absolute path of the directory of sockets, "" for none
 	filter   []byte // struct sock_filter, 8 bytes each
 	outLimit uint64
 	errLimit uint64
@@ -113,12 +115,16 @@ func (c *config) encode() []byte {
 	for _, g := range c.groups {
 		groups = binary.NativeEndian.AppendUint32(groups, g)
 	}
+	sockets := uint32(0)
+	if c.sockets != "" {
+		sockets = text(c.sockets)
+	}
 	fields := []uint32{
 		configMagic, 0, uint32(c.layers), uint32(len(c.args)), uint32(len(c.env)), uint32(len(c.groups)),
 		c.flags, c.uid, c.gid, c.files, c.tmpKiB,
 		text(c.args...), text(c.env...), at(groups),
 		text(c.dir), text(c.hostname), text(c.hosts), text(c.resolv), text(searchPath(c.env)),
-		at(c.filter), uint32(len(c.filter) / 8), 0,
+		at(c.filter), uint32(len(c.filter) / 8), sockets,
 	}
 	fields[1] = uint32(len(b))
 	for i, f := range fields {
@@ -189,24 +195,25 @@ func (c channel) request(kind uint32, arg uint32, fds ...int) error {
 }
 
 // await waits for one message of init, for so long at the most, and no longer
-// than ctx; one of kind error is an error.
-func (c channel) await(ctx context.Context, limit time.Duration) (reply, error) {
+// than ctx; one of kind error is an error. The file is the one that came with
+// it, nil for none.
+func (c channel) await(ctx context.Context, limit time.Duration) (reply, *os.File, error) {
 	if err := c.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
-		return reply{}, fmt.Errorf("await init: %w", err)
+		return reply{}, nil, fmt.Errorf("await init: %w", err)
 	}
 	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		c.interrupt()
 		close(cut)
 	})
-	r, err := c.read()
+	r, file, err := c.receive()
 	if !stop() {
 		<-cut // or it would cut the next one short
 	}
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("await init: %w", context.Cause(ctx))
 	}
-	return r, err
+	return r, file, err
 }
 
 // interrupt makes a read under way, and each that follows, give up.
@@ -214,24 +221,64 @@ func (c channel) interrupt() { _ = c.conn.SetReadDeadline(time.Unix(1, 0)) }
 
 // read waits for one message of init; one of kind error is an error.
 func (c channel) read() (reply, error) {
-	var b [64]byte
-	n, err := c.conn.Read(b[:])
+	r, file, err := c.receive()
+	if file != nil {
+		_ = file.Close()
+	}
+	return r, err
+}
+
+// receive is read, and gives the file that came with the message.
+func (c channel) receive() (reply, *os.File, error) {
+	var b, oob [64]byte
+	n, oobn, _, _, err := c.conn.ReadMsgUnix(b[:], oob[:])
 	if errors.Is(err, unix.ECONNRESET) {
 		// init has ended before it read all that it was sent. The kernel tells
 		// that first, once; what init has said stands behind it.
-		n, err = c.conn.Read(b[:])
+		n, oobn, _, _, err = c.conn.ReadMsgUnix(b[:], oob[:])
+	}
+	if err == nil && n == 0 {
+		err = io.EOF // which this call, unlike Read, does not tell
 	}
 	if err != nil {
-		return reply{}, fmt.Errorf("await init: %w", err)
+		return reply{}, nil, fmt.Errorf("await init: %w", err)
 	}
+	file := fileOf(oob[:oobn])
 	var r reply
-	if _, err := binary.Decode(b[:n], binary.NativeEndian, &r); err != nil {
-		return reply{}, fmt.Errorf("decode init's message of %d bytes: %w", n, err)
+	if _, err = binary.Decode(b[:n], binary.NativeEndian, &r); err != nil {
+		err = fmt.Errorf("decode init's message of %d bytes: %w", n, err)
+	} else if r.Kind == kindError {
+		err = &stepError{step: r.step(), err: syscall.Errno(r.Code)}
 	}
-	if r.Kind == kindError {
-		return r, &stepError{step: r.step(), err: syscall.Errno(r.Code)}
+	if err != nil && file != nil {
+		_ = file.Close()
+		file = nil
 	}
-	return r, nil
+	return r, file, err
+}
+
+// fileOf gives the file in a control message, nil for none. Init sends one at
+// the most, and the buffer has no room for many.
+func fileOf(oob []byte) *os.File {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	var file *os.File
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			if file != nil {
+				_ = unix.Close(fd)
+				continue
+			}
+			file = os.NewFile(uintptr(fd), "of init")
+		}
+	}
+	return file
 }
 
 func (c channel) close() { _ = c.conn.Close() }

@@ -1,7 +1,9 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -25,7 +27,7 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 	if err := d.check(root, spec, args); err != nil {
 		return nil, err
 	}
-	user, err := d.images.User(root, c.User)
+	user, err := d.images.User(root, cmp.Or(spec.User, c.User))
 	if err != nil {
 		return nil, fmt.Errorf("find the user of the image: %w", err)
 	}
@@ -44,7 +46,7 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 		layers: len(root.Layers), args: args, env: environment(c.Env, spec.Env, user.Home, hostname),
 		groups: groups, uid: uid, gid: gid, files: uint32(spec.Files), flags: configReadOnly,
 		dir: c.WorkingDir, hostname: hostname + "\n", filter: d.filter,
-		resolv: "# no network\n", hosts: "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
+		sockets: spec.SocketDir, resolv: "# no network\n", hosts: "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
 	}
 	if out.dir == "" {
 		out.dir = "/"
@@ -74,7 +76,11 @@ func (d *Driver) check(root image.Rootfs, spec core.InstanceSpec, args []string)
 		return core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 			"the image of %s/%s has %d layers; a sandbox has room for %d", spec.App, spec.Function, len(root.Layers), maxLayers)
 	}
-	for _, list := range [][]string{args, root.Config.Env, spec.Env, {root.Config.WorkingDir}} {
+	if spec.SocketDir != "" && (spec.Detached || !filepath.IsAbs(spec.SocketDir) || filepath.Clean(spec.SocketDir) != spec.SocketDir) {
+		return core.Invalid("the directory of sockets %q of %s/%s must be an absolute path, of an instance that does not outlive the server",
+			spec.SocketDir, spec.App, spec.Function)
+	}
+	for _, list := range [][]string{args, root.Config.Env, spec.Env, {root.Config.WorkingDir, spec.SocketDir}} {
 		if i := slices.IndexFunc(list, func(s string) bool { return strings.ContainsRune(s, 0) }); i >= 0 {
 			return core.Errorf(core.KindInvalid, core.ReasonStartFailed,
 				"an argument, variable or working directory of %s/%s has a zero byte in it, which no process can be given",

@@ -17,7 +17,7 @@ func TestDriver(t *testing.T) {
 	t.Parallel()
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		d := newFixture(t)
-		return drivertest.Harness{Driver: d.driver, World: world, Load: d.load}
+		return drivertest.Harness{Driver: d.driver, Sockets: d.driver, World: world, Load: d.load}
 	})
 }
 

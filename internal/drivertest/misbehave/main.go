@@ -30,6 +30,7 @@ var modes = map[string]func(args []string){
 	"serve":    serve,
 	"signals":  signals,
 	"sleep":    sleep,
+	"socket":   socket,
 	"spin":     spin,
 }
 

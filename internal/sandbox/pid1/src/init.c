@@ -68,7 +68,7 @@ struct request {
 };
 
 struct reply {
-	u32 kind; // 'R' ready, 'S' started, 'E' error, 'X' exited
+	u32 kind; // 'R' ready, 'S' started (with the directory of sockets, if any), 'E' error, 'X' exited
 	int code; // of E: errno; of X: exit code
 	int signal;
 	int pad;
@@ -88,7 +88,7 @@ struct config {
 	u32 args_at, envs_at, groups_at;
 	u32 cwd_at, hostname_at, hosts_at, resolv_at, path_at;
 	u32 filter_at, filter_len; // in instructions
-	u32 pad;
+	u32 sockets_at; // 0 for no directory of sockets
 	u64 out_limit, err_limit; // bytes of output kept of a detached one
 };
 enum { CONFIG_MAGIC = 0x64666c79 };
@@ -140,12 +140,14 @@ _Noreturn static void leave(int code) {
 	for (;;) sys(__NR_exit_group, code);
 }
 
-static void say(u32 kind, int code, int signal, const char *step) {
+static void say_with(u32 kind, int code, int signal, const char *step, int fd) {
 	struct reply r = {.kind = kind, .code = code, .signal = signal};
 	size_t n = length(step);
 	memcpy(r.step, step, n < sizeof r.step ? n : sizeof r.step - 1);
-	transmit(&r, sizeof r, -1);
+	transmit(&r, sizeof r, fd);
 }
+
+static void say(u32 kind, int code, int signal, const char *step) { say_with(kind, code, signal, step, -1); }
 
 // fail reports what could not be done and ends the sandbox.
 _Noreturn static void fail(const char *step, long err) {
@@ -373,6 +375,30 @@ static void resize_tmp(u32 kib) {
 	sys(__NR_close, at);
 }
 
+// place_sockets makes the directory in which the function makes its sockets,
+// wherever in the root it will be: on top of what the image has there, so that
+// no link of the image decides where that is. The mount is small, and the
+// server holds it too.
+static int place_sockets(const char *path) {
+	static const char *const sockets[][2] = {{"size", "64k"}, {"nr_inodes", "64"}, {"mode", "777"}, {0}};
+	static const char tmp[] = "/tmp/";
+	char at[4096];
+	size_t n = 0;
+	while (n < sizeof tmp - 1 && path[n] == tmp[n]) n++;
+	char *end = n == sizeof tmp - 1 ? at : put_text(at, "upper");
+	if (length(path) + sizeof "upper" > sizeof at || path[0] != '/') fail("make the directory of sockets", EINVAL);
+	for (const char *s = n == sizeof tmp - 1 ? path + 1 : path;; s++) {
+		if ((*s == '/' || !*s) && end > at) {
+			*end = 0;
+			long r = sys(__NR_mkdirat, AT_FDCWD, at, 0755);
+			if (r < 0 && r != -EEXIST) fail("make the directory of sockets", r);
+		}
+		if (!*s) break;
+		*end++ = *s;
+	}
+	return make_mount("tmpfs", sockets, HARD);
+}
+
 // mount_root makes the image's layers, below a writable layer of ours, the
 // root of the sandbox.
 static void mount_root(const struct config *c) {
@@ -540,7 +566,9 @@ static void start_function(void) {
 	write_file("upper/etc/hosts", text_at(c, c->hosts_at));
 	write_file("upper/etc/resolv.conf", text_at(c, c->resolv_at));
 	if (c->tmp_kib) resize_tmp(c->tmp_kib);
+	int sockets = c->sockets_at ? place_sockets(text_at(c, c->sockets_at)) : -1;
 	mount_root(c);
+	if (sockets >= 0) must("attach the directory of sockets", attach(sockets, AT_FDCWD, text_at(c, c->sockets_at) + 1));
 	const char *host = text_at(c, c->hostname_at);
 	size_t n = length(host);
 	must("set the host name", sys(__NR_sethostname, host, n && host[n - 1] == '\n' ? n - 1 : n));
@@ -570,7 +598,8 @@ static void start_function(void) {
 	sys(__NR_close, report[0]);
 	for (int i = 0; i < 3; i++) sys(__NR_close, io[i]);
 	sys(__NR_close, got.fd[FD_CONFIG]);
-	say('S', life.child, 0, "");
+	say_with('S', life.child, 0, "", sockets);
+	if (sockets >= 0) sys(__NR_close, sockets);
 }
 
 // copy_some moves what is there from a pipe to its file; what is over the
