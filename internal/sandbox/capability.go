@@ -8,7 +8,7 @@ func (d *Driver) Capabilities() core.Capabilities {
 	c := core.Capabilities{
 		Driver:   Name,
 		Networks: []core.Network{core.NetworkEgress, core.NetworkNone},
-		Freeze:   true, Detach: true, Memory: true, CPU: true, Pids: true,
+		Sockets: true, Freeze: true, Detach: true, Memory: true, CPU: true, Pids: true,
 	}
 	if !d.userns {
 		c.Missing = append(c.Missing, core.Shortcoming{
