@@ -20,6 +20,16 @@ type Capabilities struct {
 	// Memory, CPU and Pids are set when these limits are enforced. Where they
 	// are not, functions run without, and Missing says so.
 	Memory, CPU, Pids bool
+	// WritableRoot is set when instances can have a root to write to whose size
+	// is bounded ([InstanceSpec.Root]).
+	WritableRoot bool
+	// CPUWeight is set when instances share the processors by weight. Where
+	// they do not, functions run without, and Missing says so.
+	CPUWeight bool
+	// Mounts is set when instances can have directories of the host, and
+	// Directories has those that are allowed.
+	Mounts      bool
+	Directories []HostDirectory
 	// Missing tells what this node could do and does not.
 	Missing []Shortcoming
 }
@@ -42,6 +52,22 @@ func (c Capabilities) Check(s Spec) error {
 	if s.Contract == ContractFDK && !c.Sockets {
 		return c.refuse("the driver %[2]s cannot reach the Unix sockets by which functions of the contract %[1]s listen: "+
 			"use another driver, or the contract http%[3]s", s.Contract, c.Driver, c.remedy("sockets"))
+	}
+	if s.Root.Writable > 0 && !c.WritableRoot {
+		return c.refuse("a writable root cannot be had from the driver %s here: leave root out, and write to /tmp%s",
+			c.Driver, c.remedy("writable root"))
+	}
+	return c.checkMounts(s)
+}
+
+func (c Capabilities) checkMounts(s Spec) error {
+	if len(s.Mounts) > 0 && !c.Mounts {
+		return c.refuse("mounts cannot be had from the driver %s here: leave mounts out%s", c.Driver, c.remedy("mounts"))
+	}
+	for _, m := range s.Mounts {
+		if _, err := FindDirectory(c.Directories, m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -77,6 +103,7 @@ func (c Capabilities) Names() []string {
 	}{
 		{"sockets", c.Sockets}, {"freeze", c.Freeze}, {"detach", c.Detach},
 		{"limit_memory", c.Memory}, {"limit_cpu", c.CPU}, {"limit_pids", c.Pids},
+		{"weight_cpu", c.CPUWeight}, {"writable_root", c.WritableRoot}, {"mounts", c.Mounts},
 	} {
 		if f.set {
 			names = append(names, f.name)

@@ -66,6 +66,9 @@ type Spec struct {
 	Port        int               `json:"port,omitempty"`
 	Memory      Bytes             `json:"memory"`
 	CPU         CPU               `json:"cpu"`
+	CPUWeight   CPUWeight         `json:"cpu_weight"`
+	Root        Root              `json:"root,omitzero"`
+	Mounts      []Mount           `json:"mounts,omitempty"`
 	Timeout     time.Duration     `json:"timeout"`
 	Network     Network           `json:"network"`
 	Env         map[string]string `json:"env,omitempty"`
@@ -143,6 +146,7 @@ func (s Spec) WithDefaults() Spec {
 	s.Network = or(s.Network, NetworkEgress)
 	s.Memory = or(s.Memory, DefaultMemory)
 	s.CPU = or(s.CPU, DefaultCPU)
+	s.CPUWeight = or(s.CPUWeight, DefaultCPUWeight)
 	s.Timeout = or(s.Timeout, DefaultTimeout)
 	s.Instances.Idle = or(s.Instances.Idle, DefaultIdle)
 	s.Concurrency.PerInstance = or(s.Concurrency.PerInstance, 1)
@@ -179,10 +183,10 @@ func portOf(env map[string]string) int {
 
 // Equal reports whether both say the same; nil and empty are the same.
 func (s Spec) Equal(o Spec) bool {
-	if !slices.Equal(s.Command, o.Command) || !maps.Equal(s.Env, o.Env) {
+	if !slices.Equal(s.Command, o.Command) || !slices.Equal(s.Mounts, o.Mounts) || !maps.Equal(s.Env, o.Env) {
 		return false
 	}
-	s.Command, s.Env, o.Command, o.Env = nil, nil, nil, nil
+	s.Command, s.Mounts, s.Env, o.Command, o.Mounts, o.Env = nil, nil, nil, nil, nil, nil
 	return reflect.DeepEqual(s, o)
 }
 
@@ -199,6 +203,12 @@ func (s Spec) Validate() error {
 		return Invalid("the memory %s is out of bounds: %s to %s", s.Memory, MinMemory, MaxMemory)
 	case s.CPU < MinCPU || s.CPU > MaxCPU:
 		return Invalid("the cpu %s is out of bounds: %s to %s", s.CPU, MinCPU, MaxCPU)
+	case s.CPUWeight < MinCPUWeight || s.CPUWeight > MaxCPUWeight:
+		return Invalid("cpu_weight is %d; it may be %d to %d", s.CPUWeight, MinCPUWeight, MaxCPUWeight)
+	case s.Root.Writable != 0 && s.Root.Writable < MinRoot:
+		return Invalid("the root is %s; %s is the least that can be writable", s.Root, MinRoot)
+	case s.Root.Writable > s.Memory:
+		return Invalid("the root is %s, which is more than the memory of %s; what is written there counts as memory: raise memory, or make the root smaller", s.Root, s.Memory)
 	case s.Timeout < time.Millisecond || s.Timeout > MaxTimeout:
 		return Invalid("the timeout %s is out of bounds: 1ms to %s", s.Timeout, MaxTimeout)
 	case s.Args != "" && s.Args != ArgsBody:
@@ -208,6 +218,9 @@ func (s Spec) Validate() error {
 		return err
 	}
 	if err := s.Limits.validate(); err != nil {
+		return err
+	}
+	if err := validateMounts(s.Mounts); err != nil {
 		return err
 	}
 	if s.Instances.Max < 0 {

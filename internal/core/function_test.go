@@ -35,7 +35,7 @@ func TestDefaults(t *testing.T) {
 		{"many per instance", core.Spec{Concurrency: core.Concurrency{PerInstance: 80}}, func(s *core.Spec) { s.Concurrency.PerInstance = 80 }},
 	} {
 		want := core.Spec{
-			Contract: core.ContractHTTP, Memory: 128 * core.MiB, CPU: 1000, Timeout: 30 * time.Second, Port: 8080,
+			Contract: core.ContractHTTP, Memory: 128 * core.MiB, CPU: 1000, CPUWeight: 100, Timeout: 30 * time.Second, Port: 8080,
 			Network: core.NetworkEgress, Instances: core.Instances{Idle: time.Minute}, Concurrency: core.Concurrency{PerInstance: 1},
 			Limits: core.Limits{
 				Start: 10 * time.Second, Body: 10 * core.MiB, Result: 16 * core.MiB, Log: core.MiB, Headers: 64 * core.KiB,
@@ -53,6 +53,13 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func mounts(paths ...string) (out []core.Mount) {
+	for _, p := range paths {
+		out = append(out, core.Mount{Name: "data", Path: p})
+	}
+	return out
+}
+
 func TestSpecEqual(t *testing.T) {
 	t.Parallel()
 	a := core.Spec{Image: "i", Command: []string{"x"}, Env: map[string]string{"A": "1"}}
@@ -62,6 +69,9 @@ func TestSpecEqual(t *testing.T) {
 		"env":     func(s *core.Spec) { s.Env = map[string]string{"A": "2"} },
 		"limit":   func(s *core.Spec) { s.Limits.Wait++ },
 		"bound":   func(s *core.Spec) { s.Concurrency.PerInstance++ },
+		"root":    func(s *core.Spec) { s.Root.Writable++ },
+		"weight":  func(s *core.Spec) { s.CPUWeight++ },
+		"mount":   func(s *core.Spec) { s.Mounts = []core.Mount{{Name: "a", Path: "/a"}} },
 	} {
 		b := a
 		change(&b)
@@ -96,6 +106,31 @@ func TestValidate(t *testing.T) {
 		{"cpu least", func(s *core.Spec) { s.CPU = 10 }, nil},
 		{"cpu most", func(s *core.Spec) { s.CPU = core.MaxCPU }, nil},
 		{"cpu high", func(s *core.Spec) { s.CPU = core.MaxCPU + 1 }, []string{"cpu 1024.001", "0.01", "1024"}},
+		{"weight low", func(s *core.Spec) { s.CPUWeight = -1 }, []string{"cpu_weight is -1", "1 to 10000"}},
+		{"weight most", func(s *core.Spec) { s.CPUWeight = 10_000 }, nil},
+		{"weight high", func(s *core.Spec) { s.CPUWeight = 10_001 }, []string{"cpu_weight is 10001", "1 to 10000"}},
+		{"root low", func(s *core.Spec) { s.Root.Writable = 1 }, []string{"writable(1B)", "64KiB"}},
+		{"root most", func(s *core.Spec) { s.Root.Writable = s.Memory }, nil},
+		{"root high", func(s *core.Spec) { s.Root.Writable = s.Memory + 1 }, []string{"writable(134217729B)", "memory of 128MiB"}},
+		{"mounts", func(s *core.Spec) {
+			s.Mounts = mounts("/data", "/data2", "/run/data", "/tmp/data", "/etc/app", "/var/a")
+		}, nil},
+		{"mounts most", func(s *core.Spec) { s.Mounts = make([]core.Mount, 17) }, []string{"17 mounts", "16"}},
+		{"mount at the root", func(s *core.Spec) { s.Mounts = mounts("/") }, []string{"at /:"}},
+		{"mount relative", func(s *core.Spec) { s.Mounts = mounts("data") }, []string{`"data"`, "absolute"}},
+		{"mount up", func(s *core.Spec) { s.Mounts = mounts("/data/../proc") }, []string{`"/data/../proc"`, "absolute"}},
+		{"mount with a slash", func(s *core.Spec) { s.Mounts = mounts("/data/") }, []string{`"/data/"`, "absolute"}},
+		{"mount at /proc", func(s *core.Spec) { s.Mounts = mounts("/proc/self") }, []string{"/proc/self", "Dayfly's own"}},
+		{"mount at /dev", func(s *core.Spec) { s.Mounts = mounts("/dev") }, []string{"/dev", "Dayfly's own"}},
+		{"mount over secrets", func(s *core.Spec) { s.Mounts = mounts("/run") }, []string{"/run", "/run/secrets", "Dayfly's own"}},
+		{"mount among secrets", func(s *core.Spec) { s.Mounts = mounts("/run/secrets/a") }, []string{"/run/secrets", "Dayfly's own"}},
+		{"mount over sockets", func(s *core.Spec) { s.Mounts = mounts("/tmp") }, []string{"/tmp", "/tmp/iofs", "Dayfly's own"}},
+		{"mount over names", func(s *core.Spec) { s.Mounts = mounts("/etc") }, []string{"/etc"}},
+		{"mount long", func(s *core.Spec) { s.Mounts = mounts("/" + strings.Repeat("a", 256)) }, []string{"255 bytes"}},
+		{"mount with a new line", func(s *core.Spec) { s.Mounts = mounts("/a\nb") }, []string{"control character"}},
+		{"mounts at one path", func(s *core.Spec) { s.Mounts = mounts("/a", "/a") }, []string{"/a and /a", "way"}},
+		{"mounts in another", func(s *core.Spec) { s.Mounts = mounts("/a/b", "/a") }, []string{"/a/b and /a", "way"}},
+		{"mount without a name", func(s *core.Spec) { s.Mounts = []core.Mount{{Path: "/a"}} }, []string{"name of the directory"}},
 		{"timeout low", func(s *core.Spec) { s.Timeout = time.Millisecond - 1 }, []string{"timeout", "1ms", "24h"}},
 		{"timeout most", func(s *core.Spec) { s.Timeout = day }, nil},
 		{"timeout high", func(s *core.Spec) { s.Timeout = day + 1 }, []string{"timeout", "1ms", "24h"}},

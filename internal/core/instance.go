@@ -19,10 +19,20 @@ type InstanceSpec struct {
 	Env      []string // K=V, after the image's own
 	Memory   Bytes
 	CPU      CPU
-	Pids     int
-	Files    int
-	Tmp      Bytes
-	Network  Network
+	// CPUWeight is the share of the processors beside other instances.
+	CPUWeight CPUWeight
+	Pids      int
+	Files     int
+	Tmp       Bytes
+	Network   Network
+	// Root says whether the process can write to the root file system. A
+	// writable one is in memory, and counts as such; when it is full, writing
+	// fails with ENOSPC.
+	Root Root
+	// Mounts are directories of the host, by the names under which the driver
+	// was told to allow them. One that is not allowed is an error of the start
+	// ([KindForbidden]); one whose path does not exist in the image is made.
+	Mounts []Mount
 	// User runs the process, as uid:gid, in place of the image's; "" for the
 	// image's.
 	User string

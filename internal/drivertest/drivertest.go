@@ -87,7 +87,8 @@ func Spec(digest string, args ...string) core.InstanceSpec {
 	return core.InstanceSpec{
 		ID: NextID(), App: "test", Function: "misbehave", Version: 1, Digest: digest,
 		Command: append([]string{"/misbehave"}, args...),
-		Memory:  64 * core.MiB, CPU: core.DefaultCPU, Pids: core.DefaultLimits.Pids, Files: core.DefaultLimits.Files,
+		Memory:  64 * core.MiB, CPU: core.DefaultCPU, CPUWeight: core.DefaultCPUWeight,
+		Pids: core.DefaultLimits.Pids, Files: core.DefaultLimits.Files,
 		Tmp: core.DefaultLimits.Tmp, Network: core.NetworkNone,
 	}
 }

@@ -32,7 +32,9 @@ func (h *host) spec(def *core.Definition) core.InstanceSpec {
 	return core.InstanceSpec{
 		ID: core.InstanceID(h.ids.Next()), App: def.App.Name, Function: def.Function.Name, Version: def.Version.Number,
 		Digest: def.Version.Digest, Command: s.Command, Env: env,
-		Memory: s.Memory, CPU: s.CPU, Pids: s.Limits.Pids, Files: s.Limits.Files, Tmp: s.Limits.Tmp, Network: s.Network,
+		Memory: s.Memory, CPU: s.CPU, CPUWeight: s.CPUWeight,
+		Pids: s.Limits.Pids, Files: s.Limits.Files, Tmp: s.Limits.Tmp, Network: s.Network,
+		Root: s.Root, Mounts: s.Mounts,
 	}
 }
 

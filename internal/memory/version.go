@@ -72,6 +72,7 @@ func newVersion(id core.FunctionID, number int, n core.NewVersion) core.Version 
 
 func cloneVersion(v core.Version) core.Version {
 	v.Spec.Command, v.Spec.Env = slices.Clone(v.Spec.Command), maps.Clone(v.Spec.Env)
+	v.Spec.Mounts = slices.Clone(v.Spec.Mounts)
 	return v
 }
 

@@ -35,11 +35,11 @@ func ReadDetail(b []byte) (core.Run, error) {
 // AppendDetail packs the detail of a run all of whose words stand in it.
 func AppendDetail(r core.Run) []byte { return appendDetail(nil, &r, codes{}) }
 
-// DropConcurrency takes the key concurrency out of all specs, as they were
-// written before there was one.
-func (s *Store) DropConcurrency(ctx context.Context) error {
+// DropNewKeys takes out of all specs the keys that came later, as they were
+// written before there were those.
+func (s *Store) DropNewKeys(ctx context.Context) error {
 	return s.file.Write(ctx, func(tx *sqlitefile.Tx) error {
-		_, err := tx.Exec("UPDATE versions SET spec = json_remove(spec, '$.concurrency')")
+		_, err := tx.Exec("UPDATE versions SET spec = json_remove(spec, '$.concurrency', '$.cpu_weight')")
 		return err
 	})
 }

@@ -209,7 +209,7 @@ func TestASpecThatCouldNotBeReadIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnOldSpecIsOfInstancesForOneRequest(t *testing.T) {
+func TestAnOldSpecMeansTheDefaultsOfWhatCameLater(t *testing.T) {
 	t.Parallel()
 	s := open(t, sqlite.Options{})
 	n := core.NewVersion{App: "a", Function: "f", AppID: 1, FunctionID: 2, Spec: core.Spec{Image: "x"}.WithDefaults()}
@@ -218,7 +218,7 @@ func TestAnOldSpecIsOfInstancesForOneRequest(t *testing.T) {
 		if err != nil || d.Version.Number != 1 {
 			t.Fatalf("got version %d, %v", d.Version.Number, err)
 		}
-		if err := s.DropConcurrency(t.Context()); err != nil {
+		if err := s.DropNewKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

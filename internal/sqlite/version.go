@@ -55,8 +55,9 @@ func (m specMemo) read(text []byte) (spec core.Spec, err error) {
 	spec, ok := m[string(text)]
 	if !ok {
 		// Specs that were written before they said so are of instances that
-		// take one request at a time.
+		// take one request at a time, and have the weight of all others.
 		spec.Concurrency.PerInstance = 1
+		spec.CPUWeight = core.DefaultCPUWeight
 		if err := json.Unmarshal(text, &spec); err != nil {
 			return spec, fmt.Errorf("decoding %s: %w", text, err)
 		}
@@ -66,7 +67,7 @@ func (m specMemo) read(text []byte) (spec core.Spec, err error) {
 		m[string(text)] = spec
 	}
 	// Whoever gets the spec may change what is in it.
-	spec.Command = slices.Clone(spec.Command)
+	spec.Command, spec.Mounts = slices.Clone(spec.Command), slices.Clone(spec.Mounts)
 	return spec, nil
 }
 
