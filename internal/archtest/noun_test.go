@@ -17,6 +17,7 @@ var noNoun = map[string]string{
 	"id":         "ids of every noun",
 	"page":       "lists of every noun",
 	"principal":  "who asks; nothing of it is kept",
+	"resource":   "what a function may use: a part of its spec",
 	"size":       "units",
 }
 
