@@ -243,15 +243,18 @@ static void mask(int null) {
 		if (at < 0) continue; // this kernel has no such file
 		must(masked[i], sys(__NR_statx, at, "", AT_EMPTY_PATH, STATX_TYPE, &st));
 		long m;
-		if ((st.stx_mode & S_IFMT) == S_IFDIR) {
-			if (empty < 0) empty = make_mount("tmpfs", tiny, HARD | MOUNT_ATTR_RDONLY);
-			m = sys(__NR_open_tree, empty, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
-		} else {
+		if ((st.stx_mode & S_IFMT) != S_IFDIR) {
 			m = sys(__NR_open_tree, null, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+		} else if (empty < 0) {
+			m = empty = make_mount("tmpfs", tiny, HARD | MOUNT_ATTR_RDONLY);
+		} else {
+			// Of the first one, which is attached by now: before Linux
+			// 6.15 a detached mount cannot be cloned.
+			m = sys(__NR_open_tree, empty, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
 		}
 		must(masked[i], m);
 		must(masked[i], sys(__NR_move_mount, m, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-		sys(__NR_close, m);
+		if (m != empty) sys(__NR_close, m);
 		sys(__NR_close, at);
 	}
 	if (empty >= 0) sys(__NR_close, empty);
