@@ -23,7 +23,9 @@ var program struct {
 	err  error
 }
 
-// Program gives the bytes of the program misbehave, built once per test run.
+// Program gives the bytes of the program misbehave, built once per test run;
+// or, where there is no compiler, those of the file that the variable
+// DAYFLY_TEST_PROGRAM names.
 func Program(t testing.TB) []byte {
 	t.Helper()
 	program.once.Do(func() { program.data, program.err = build(context.WithoutCancel(t.Context())) })
@@ -34,6 +36,9 @@ func Program(t testing.TB) []byte {
 }
 
 func build(ctx context.Context) ([]byte, error) {
+	if path := os.Getenv("DAYFLY_TEST_PROGRAM"); path != "" {
+		return os.ReadFile(path)
+	}
 	dir, err := os.MkdirTemp("", "dayfly-misbehave-")
 	if err != nil {
 		return nil, err

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	signals "os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -216,6 +218,21 @@ func TestCloseMeetsStarts(t *testing.T) {
 	closeDriver(t, f.driver)
 	wg.Wait()
 	nothingLeft(t, f.sandboxDir())
+}
+
+// Not parallel: which signals are ignored is the whole process's.
+func TestFunctionsHearWhatTheServerIgnores(t *testing.T) {
+	ignored := []os.Signal{unix.SIGHUP, unix.SIGINT}
+	signals.Ignore(ignored...) // as nohup does, and shells to what runs in the background
+	defer signals.Reset(ignored...)
+	f := unprepared(t)
+	digest := f.asUser(t, "")
+	for _, s := range []int{int(unix.SIGHUP), int(unix.SIGINT)} {
+		exit := drivertest.Start(t, f.driver, drivertest.Spec(digest, "kill", strconv.Itoa(s)), nil).Wait()
+		if exit.Signal != s {
+			t.Errorf("signal %d ends it with %+v", s, exit)
+		}
+	}
 }
 
 func TestSpawnerIsReplaced(t *testing.T) {

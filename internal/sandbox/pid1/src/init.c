@@ -749,10 +749,18 @@ static void exempt_from_oom(void) {
 	sys(__NR_close, fd);
 }
 
+// hear_all_signals undoes that whoever started the server had it ignore some, as
+// nohup and shells do: functions would inherit it, execve(2) does not end it.
+static void hear_all_signals(void) {
+	static const u64 by_default[4]; // struct sigaction: SIG_DFL, no flags, no restorer, no mask
+	for (int s = 1; s <= 64; s++) sys(__NR_rt_sigaction, s, by_default, 0, 8);
+}
+
 __attribute__((used)) _Noreturn void start(long *stack) {
 	struct spawn_request q;
 	(void)stack;
 	exempt_from_oom();
+	hear_all_signals();
 	for (;;) {
 		long n = receive(&q, sizeof q);
 		if (n <= 0) leave(0);
