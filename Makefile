@@ -3,7 +3,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 export CGO_ENABLED = 0
 
-.PHONY: build demo test torture bench lint generate capture clean help
+.PHONY: build demo test guest torture bench lint generate capture clean help
 
 build: ## bin/dayfly, for this machine
 	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/dayfly ./cmd/dayfly
@@ -13,6 +13,9 @@ demo: build ## start a server, deploy the examples, call them, stop
 
 test: ## install what the tests need, and run all of them
 	./test/run.sh
+
+guest: ## the sandbox driver's tests in a virtual machine with cgroup v2
+	./test/guest.sh
 
 torture: ## the longer proofs
 	./test/torture.sh

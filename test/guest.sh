@@ -1,65 +1,104 @@
 #!/usr/bin/env bash
 # Runs the sandbox driver's tests in a virtual machine whose kernel has every
-# controller in cgroup version 2, as systemd machines have and many a
-# container host has not.
+# controller in cgroup version 2, and is older than most.
 #
-# The machine is emulated (QEMU, TCG), so this needs no /dev/kvm and is the same
+# The machine is emulated (QEMU, TCG): it needs no /dev/kvm and is the same
 # everywhere. Its kernel is Debian's for clouds, which apt-get downloads once,
-# into Go's cache directory; DAYFLY_GUEST_KERNEL names a directory with another
-# one's boot/vmlinuz-* and lib/modules/*. Arguments go to the test binary.
+# into Go's cache directory; DAYFLY_GUEST_KERNEL names a directory with the
+# boot/vmlinuz-* and lib/modules/* of another one. Arguments go to the test
+# binary, such as -test.run.
 #
-# It fails when a test fails or is skipped, when fewer run than are listed
-# below, and when the machine ends before it says how they ended.
+# It fails when a test fails or is skipped, when one that should run does not,
+# and when the machine ends without telling how the tests ended.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# What runs: every test of the package but those that need a program which the
-# guest has not (TestBesideDockerd: dockerd, iptables).
-skip='^TestBesideDockerd$'
-# What the kernel loads; names that are built in are passed over.
-modules='virtio_pci virtio_blk ext4 overlay veth bridge
-nf_tables nft_ct nft_masq nft_nat nft_chain_nat nft_reject_inet nft_fib_inet nft_fib_ipv4 nft_fib_ipv6 nft_objref'
+# Every test of the package runs, but those that need a program which the guest
+# does not have: a Docker daemon with iptables.
+elsewhere='TestBesideDockerd'
+# The modules that the kernel loads, with what they need. What is built into it
+# is passed over.
+modules='virtio_pci virtio_blk ext4 overlay veth bridge nf_tables nft_ct nft_masq nft_chain_nat
+nft_reject_inet nft_fib_inet nft_objref'
 
+name=github.com/dayfly-io/dayfly/test/guest
+began=$(date +%s%N)
+end() { # ok or FAIL, as go test says it
+	local tenths=$((($(date +%s%N) - began) / 100000000))
+	printf '%s\t%s\t%d.%ds\n' "$1" "$name" $((tenths / 10)) $((tenths % 10))
+}
 work=$(mktemp -d "${TMPDIR:-/tmp}/dayfly-guest-XXXXXX")
-qemu=
 finish() {
-	[ -z "$qemu" ] || kill "$qemu" 2>/dev/null || true
+	local code=$?
 	rm -rf "$work"
+	if [ "$code" = 0 ]; then end 'ok  '; else end FAIL; fi
 }
 trap finish EXIT
 
-kernel=${DAYFLY_GUEST_KERNEL:-}
-if [ -z "$kernel" ]; then
-	kernel=$(dirname "$(go env GOCACHE)")/dayfly/guest-kernel
-	if [ ! -d "$kernel" ]; then
-		package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)/\1/p' | head -n 1)
-		[ -n "$package" ] || { echo 'guest: no package linux-image-cloud-amd64 is known here: set DAYFLY_GUEST_KERNEL (see the top of test/guest.sh)' >&2; exit 1; }
-		echo "guest: downloading $package into $kernel, once" >&2
-		(cd "$work" && apt-get download -qq "$package" 2>apt.log) || { cat "$work/apt.log" >&2; exit 1; }
-		dpkg -x "$work/$package"_*.deb "$work/kernel"
-		mkdir -p "$(dirname "$kernel")"
-		mv -T "$work/kernel" "$kernel"
+kernel=${DAYFLY_GUEST_KERNEL:-$(dirname "$(go env GOCACHE)")/dayfly/guest-kernel}
+newest() { # the package that the package for the newest kernel stands for
+	apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/^ *Depends: *\(linux-image-[0-9].*\)/\1/p' | head -n 1
+}
+if [ ! -d "$kernel" ]; then
+	package=$(newest)
+	if [ -z "$package" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		apt-get update -qq
+		package=$(newest)
 	fi
+	if [ -z "$package" ]; then
+		echo 'guest: there is no package linux-image-cloud-amd64 to take a kernel from: set DAYFLY_GUEST_KERNEL (see test/guest.sh)' >&2
+		exit 1
+	fi
+	echo "guest: downloading $package into $kernel, once" >&2
+	mkdir "$work/package"
+	(cd "$work/package" && apt-get download -qq -o APT::Sandbox::User=root "$package")
+	dpkg-deb -x "$work"/package/*.deb "$work/kernel"
+	mkdir -p "$(dirname "$kernel")"
+	# Whoever else has just done the same is not in the way.
+	mv -T "$work/kernel" "$kernel" || [ -d "$kernel" ]
 fi
 
-export CGO_ENABLED=0 GOOS=linux GOARCH=amd64
-mkdir -p "$work/root/tests" "$work/root/tmp" "$work/root/etc" "$work/root/bin"
-go test -c -o "$work/root/tests/sandbox.test" ./internal/sandbox
-go build -trimpath -ldflags '-s -w' -o "$work/root/tests/misbehave" ./internal/drivertest/misbehave
-go build -trimpath -ldflags '-s -w' -o "$work/root/init" ./test/guest/init
-unset GOOS GOARCH
-# shellcheck disable=SC2086 # a list
-go run ./test/guest/pack -modules "$(echo "$kernel"/lib/modules/*)" -init "$work/root/init" -out "$work/initramfs" $modules
+# The disk: the tests, the function that they start, and little else.
+export CGO_ENABLED=0
+mkdir -p "$work"/root/{bin,etc,tests,tmp}
 : >"$work/root/etc/resolv.conf"
-printf '%s\n' /tests/sandbox.test -test.v=test2json -test.timeout=10m "-test.skip=$skip" "$@" >"$work/root/command"
-mke2fs -q -t ext4 -d "$work/root" "$work/disk" 1G
+for made in "test -c -o $work/root/tests/sandbox.test ./internal/sandbox" \
+	"build -trimpath -o $work/root/tests/misbehave ./internal/drivertest/misbehave" \
+	"build -trimpath -o $work/root/init ./test/guest/init"; do
+	# shellcheck disable=SC2086 # words
+	GOOS=linux GOARCH=amd64 go $made
+done
+printf '%s\n' /tests/sandbox.test -test.v -test.timeout=8m "-test.skip=^($elsewhere)\$" "$@" >"$work/root/command"
+mke2fs -q -t ext4 -d "$work/root" "$work/disk" 1G >/dev/null
+# shellcheck disable=SC2086 # words
+go run ./test/guest/pack -modules "$(echo "$kernel"/lib/modules/*)" -init "$work/root/init" -out "$work/initramfs" $modules
 
-began=$SECONDS
-# TTYs: the kernel's messages, what the tests print, how they ended.
-qemu-system-x86_64 -accel tcg -machine q35 -cpu max -smp 2 -m 2G -nodefaults -no-user-config -display none -no-reboot \
-	-kernel "$(echo "$kernel"/boot/vmlinuz-*)" -initrd "$work/initramfs" \
-	-append 'console=ttyS0 loglevel=5 panic=-1 cgroup_no_v1=all' \
+# Three serial ports: the kernel's messages, what the tests print, how they
+# ended. What is streamed is one line a test; all of it comes when one fails.
+: >"$work/result"
+timeout --kill-after=5 600 qemu-system-x86_64 \
+	-accel tcg -machine q35 -cpu max -smp 2 -m 2G -nodefaults -no-user-config -display none -no-reboot \
+	-kernel "$(echo "$kernel"/boot/vmlinuz-*)" -initrd "$work/initramfs" -append 'console=ttyS0 panic=-1 cgroup_no_v1=all' \
 	-drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" \
-	-serial "file:$work/console" -serial stdio -serial "file:$work/result"  </dev/null | tee "$work/out"
-echo took $((SECONDS-began))
-cat "$work/result"; tail -50 "$work/console"
+	-serial "file:$work/console" -serial stdio -serial "file:$work/result" </dev/null |
+	tee "$work/out" | grep --line-buffered '^--- ' || true
+
+fail() {
+	grep -v ' level=INFO ' "$work/out" >&2 || true
+	echo "guest: $1" >&2
+	exit 1
+}
+case $(<"$work/result") in
+'exit 0') ;;
+'')
+	tail -n 40 "$work/console" >&2
+	fail 'the machine ended, and has not told how the tests did'
+	;;
+*) fail "the tests ended with $(<"$work/result")" ;;
+esac
+! grep -q '^ *--- SKIP' "$work/out" || fail 'a test was skipped'
+if [ $# = 0 ]; then
+	for test in $(sed -n 's/^func \(Test[A-Z][A-Za-z0-9]*\)(t \*testing.T.*/\1/p' internal/sandbox/*_test.go); do
+		[ "$test" = "$elsewhere" ] || grep -q "^--- PASS: $test " "$work/out" || fail "$test has not run"
+	done
+fi
