@@ -59,15 +59,31 @@ type slots struct {
 func (s *slots) take() (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for range maxBoxes {
-		n := s.next
-		s.next = (s.next + 1) % maxBoxes
+	window := s.window()
+	for range window {
+		n := s.next % window
+		s.next = n + 1
 		if !s.used[n] {
 			s.used[n] = true
 			return n, nil
 		}
 	}
 	return 0, core.Unavailable(core.CodeUnavailable, nil, "this node runs %d sandboxes, and there is no room for more", maxBoxes)
+}
+
+// narrow is the least number of slots that are taken in turn. Addresses by the
+// hundred share a bridge: who runs few boxes has one.
+const narrow = 500
+
+// window is how many slots are taken in turn: at least twice as many as are
+// used, so that one that was freed is not taken again at once, while what its
+// last box had in the kernel may not be gone. mu is held.
+func (s *slots) window() int {
+	window := narrow
+	for window < 2*len(s.used) {
+		window *= 2
+	}
+	return min(window, maxBoxes)
 }
 
 // hold takes a certain slot, for a sandbox that outlived a server.

@@ -56,7 +56,7 @@ func tracesOf(t testing.TB, dir string) traces {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		if strings.HasPrefix(l.Name, "df") && (l.Name == "df-"+name || slices.Contains(portsOf(t, name), l.Name)) {
+		if strings.HasPrefix(l.Name, "df") && (strings.HasPrefix(l.Name, "df-"+name+".") || slices.Contains(portsOf(t, name), l.Name)) {
 			tr.links = append(tr.links, l.Name)
 		}
 	}
@@ -85,13 +85,9 @@ func tracesOf(t testing.TB, dir string) traces {
 	return tr
 }
 
-// portsOf lists the links on the bridge of a driver.
+// portsOf lists the links on the bridges of a driver.
 func portsOf(t testing.TB, name string) []string {
 	t.Helper()
-	bridge, err := netlink.LinkByName("df-" + name)
-	if err != nil {
-		return nil
-	}
 	links, err := netlink.LinkList()
 	for errors.Is(err, netlink.ErrDumpInterrupted) {
 		links, err = netlink.LinkList()
@@ -99,9 +95,15 @@ func portsOf(t testing.TB, name string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	bridges := map[int]bool{}
+	for _, l := range links {
+		if strings.HasPrefix(l.Attrs().Name, "df-"+name+".") {
+			bridges[l.Attrs().Index] = true
+		}
+	}
 	var out []string
 	for _, l := range links {
-		if l.Attrs().MasterIndex == bridge.Attrs().Index {
+		if bridges[l.Attrs().MasterIndex] {
 			out = append(out, l.Attrs().Name)
 		}
 	}

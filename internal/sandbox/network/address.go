@@ -19,8 +19,8 @@ var shared = netip.MustParsePrefix("100.64.0.0/10")
 // it comes in halves as with many VPNs.
 const minBits = 8
 
-// widest is the prefix of the largest range: the slots of a larger one have numbers that do not fit a port's name.
-const widest = 10
+// widest is the prefix of the largest range: the bridges of a larger one have numbers that do not fit their names.
+const widest = 14
 
 // maxBits leaves room for the network, the gateway, the broadcast address and a handful of sandboxes.
 const maxBits = 29

@@ -50,13 +50,13 @@ func TestChooseRange(t *testing.T) {
 func TestNamesFit(t *testing.T) {
 	t.Parallel()
 	const most = 15 // bytes of a link name
-	longest := "twelve_bytes"
+	longest := "8__bytes"
 	if !validName.MatchString(longest) {
 		t.Fatalf("%s is no valid name", longest)
 	}
-	n := &Network{addresses: netip.MustParsePrefix("10.0.0.0/10")}
+	n := &Network{addresses: netip.MustParsePrefix("10.0.0.0/14")}
 	last := portPrefix(longest) + strconv.Itoa(n.Slots()-1) + "z"
-	for _, name := range []string{bridgePrefix + longest, last} {
+	for _, name := range []string{bridgeName(longest, (firstSlot+n.Slots())>>(32-bridgeBits)), last} {
 		if len(name) > most {
 			t.Errorf("link name %s has %d bytes", name, len(name))
 		}

@@ -42,7 +42,7 @@ func (n *Network) Attach(ctx context.Context, netns int, slot int) (Link, error)
 	}
 	defer n.busy.Done()
 	link := Link{Address: nth(n.addresses, firstSlot+slot), Gateway: n.gateway, Port: port, MTU: n.mtu}
-	if err := n.connect(ctx, netns, link); err != nil {
+	if err := n.connect(ctx, netns, slot, link); err != nil {
 		n.Detach(slot)
 		return Link{}, fmt.Errorf("attach sandbox of slot %d to the network: %w", slot, err)
 	}
@@ -73,14 +73,18 @@ func (n *Network) take(slot int) (string, error) {
 // portPrefix begins the names of a server's ports.
 func portPrefix(name string) string { return fmt.Sprintf("df%04x.", tag(name)) }
 
-func (n *Network) connect(ctx context.Context, netns int, link Link) error {
+func (n *Network) connect(ctx context.Context, netns, slot int, link Link) error {
+	bridge, err := n.bridgeOf(slot)
+	if err != nil {
+		return err
+	}
 	inside, err := n.enter(netns)
 	if err != nil {
 		return err
 	}
 	defer inside.close()
 	requests := []*nl.NetlinkRequest{
-		vethRequest(link.Port, n.bridge, n.mtu, netns, hardware(link.Address)),
+		vethRequest(link.Port, bridge, n.mtu, netns, hardware(link.Address)),
 		isolateRequest(link.Port),
 	}
 	if n.ipv6 {
@@ -89,9 +93,9 @@ func (n *Network) connect(ctx context.Context, netns int, link Link) error {
 	requests = append(requests, linkRequest(unix.RTM_SETLINK, 0, 0, link.Port, true))
 	if _, err := first(n.routes.send(requests...)); err != nil {
 		if errors.Is(err, unix.EXFULL) {
-			return fmt.Errorf("make port %s: the bridge has as many ports as the kernel gives it (1023): %w", link.Port, err)
+			return fmt.Errorf("make port %s: its bridge has as many ports as the kernel gives it (1023), since those of ended sandboxes are not deleted yet: %w", link.Port, err)
 		}
-		return fmt.Errorf("make port %s of bridge %s%s: %w", link.Port, bridgePrefix, n.name, err)
+		return fmt.Errorf("make port %s of the bridge with index %d: %w", link.Port, bridge, err)
 	}
 	answer, err := first(inside.send(
 		linkRequest(unix.RTM_SETLINK, 0, loopback, "", true),
@@ -110,16 +114,16 @@ func (n *Network) connect(ctx context.Context, netns int, link Link) error {
 	if err != nil {
 		return fmt.Errorf("give %s in the sandbox the address %s and gateway %s: %w", insideName, link.Address, link.Gateway, err)
 	}
-	return n.settle(ctx, link.Port)
+	return n.settle(ctx, bridge, link.Port)
 }
 
 // settle returns when port and bridge pass packets. The kernel leaves that to a worker some time after it has set a
 // link up, and drops what is sent before: the sandbox's first connection would then take a second. Since Linux 6.8
 // asking for a link makes it do that work at once, so that the first question is also the last.
-func (n *Network) settle(ctx context.Context, port string) error {
+func (n *Network) settle(ctx context.Context, bridge int, port string) error {
 	deadline := time.Now().Add(settleTimeout)
 	for {
-		replies, err := n.routes.send(stateRequest(0, port), stateRequest(n.bridge, ""))
+		replies, err := n.routes.send(stateRequest(0, port), stateRequest(bridge, ""))
 		if err != nil {
 			return err
 		}

@@ -6,8 +6,9 @@
 //   - host: the network namespace the server runs in.
 //   - sandbox: a network namespace that somebody else made and hands in as a descriptor.
 //   - slot: a sandbox's number among those of one server. It decides the address.
-//   - port: the host's end of a sandbox's link, isolated on the bridge.
-//   - gateway: the bridge's address. It is the sandboxes' default route and nameserver.
+//   - port: the host's end of a sandbox's link, isolated on its bridge.
+//   - bridge: what the ports of 512 addresses in a row are on. There is one; each other is made when it is needed.
+//   - gateway: the address that all bridges have. It is the sandboxes' default route and nameserver.
 //   - relay: passes DNS queries from the gateway's port 53 to the host's nameservers.
 //   - doorman: keeps rules in the host's iptables filter that let through what the table has let through.
 //   - reaper: deletes the ports of detached slots.
@@ -54,7 +55,8 @@
 //     stops sandboxes. Open logs a warning for those it sees; it opens none.
 //   - Containers of an engine on the same host are other machines: what that engine lets in is its own matter.
 //   - Sandboxes have no IPv6, no limits of bandwidth or connections, and no rules by domain.
-//   - A bridge has at most 1,023 ports, those of detached slots included until they are deleted.
+//   - A bridge has at most 1,023 ports, those of detached slots included until they are deleted: who attaches and
+//     detaches faster than the kernel deletes is refused.
 //   - Forwarding stays on if by Close another program translates addresses, since that program may rely on it.
 //
 // # Concurrency and failure

@@ -137,7 +137,7 @@ func (d *doorman) warn() error {
 		if inet && passes && drops && !isIptables(c) {
 			d.log.Warn("a firewall of the host drops what it does not know, sandboxes too: "+
 				"let traffic from the bridge, and to it, through this chain",
-				slog.String("bridge", bridgePrefix+d.name), slog.String("table", c.Table.Name), slog.String("chain", c.Name))
+				slog.String("bridge", bridgeNames(d.name)+"*"), slog.String("table", c.Table.Name), slog.String("chain", c.Name))
 		}
 	}
 	var tables []byte
@@ -148,7 +148,7 @@ func (d *doorman) warn() error {
 	if err == nil && slices.Contains(strings.Fields(string(tables)), iptablesTable) {
 		d.log.Warn("the host's firewall uses the old form of iptables, which cannot be opened for sandboxes: "+
 			"if it drops forwarded traffic, add rules that accept the bridge or change to iptables-nft",
-			slog.String("bridge", bridgePrefix+d.name))
+			slog.String("bridge", bridgeNames(d.name)+"*"))
 	}
 	return nil
 }
@@ -184,7 +184,7 @@ func iptablesRules(ns namespace) ([]*nftables.Chain, [][]*nftables.Rule, error) 
 }
 
 // accepts are our rules in a chain of iptables. They look as iptables writes its own, since it refuses to work on a
-// table with anything else in it. That they ask for nothing but the bridge is no hole: our table comes before and
+// table with anything else in it. That they ask for nothing but the bridges is no hole: our table comes before and
 // has dropped all that may not pass, for good.
 func accepts(c *nftables.Chain, name string) []*nftables.Rule {
 	keys := []expr.MetaKey{expr.MetaKeyIIFNAME}
@@ -202,7 +202,7 @@ func accepts(c *nftables.Chain, name string) []*nftables.Rule {
 			Chain: c,
 			Exprs: []expr.Any{
 				&expr.Meta{Key: key, Register: register},
-				&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: append([]byte(bridgePrefix+name), 0)},
+				&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte(bridgeNames(name))},
 				&expr.Counter{},
 				&expr.Verdict{Kind: expr.VerdictAccept},
 			},

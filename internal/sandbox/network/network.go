@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"regexp"
@@ -16,7 +15,7 @@ import (
 )
 
 const (
-	bridgePrefix = "df-"     // and the server's name: the bridge
+	bridgePrefix = "df-"     // and the server's name, a dot and a number: the bridges
 	tablePrefix  = "dayfly_" // and the server's name: the nftables table
 	insideName   = "eth0"    // the link a sandbox sees
 	defaultMTU   = 1500      // bytes, where the host has no default route to take it from
@@ -25,16 +24,16 @@ const (
 	ipv6Settings = "/proc/sys/net/ipv6"
 )
 
-// validName keeps the bridge's name within the 15 bytes of a link name (IFNAMSIZ of linux/if.h, less its final 0).
-var validName = regexp.MustCompile(`^[A-Za-z0-9_]{1,12}$`)
+// validName keeps a bridge's name within the 15 bytes of a link name (IFNAMSIZ of linux/if.h, less its final 0).
+var validName = regexp.MustCompile(`^[A-Za-z0-9_]{1,8}$`)
 
 // Config says how Open sets up a Network. The zero value of each field but Name is good.
 type Config struct {
-	// Name is the server's short unique id, 1 to 12 of A-Z a-z 0-9 and _. It makes the names of the bridge, the table
+	// Name is the server's short unique id, 1 to 8 of A-Z a-z 0-9 and _. It makes the names of the bridges, the table
 	// and the ports. Two servers that run at the same time in one network namespace must not have the same: the later
 	// takes what the earlier has made for the remains of a dead one.
 	Name string
-	// Range has the addresses of the sandboxes: IPv4, /10 to /29. Zero: a free /16 is chosen, out of 100.64.0.0/10
+	// Range has the addresses of the sandboxes: IPv4, /14 to /29. Zero: a free /16 is chosen, out of 100.64.0.0/10
 	// (RFC 6598) if the host is not in that itself, or of 10.200.0.0 to 10.254.255.255 or of 172.16.0.0/12.
 	Range netip.Prefix
 	// Nameservers answer the sandboxes' DNS queries, the first first. Zero: those of the host's /etc/resolv.conf, also
@@ -54,7 +53,7 @@ type Network struct {
 	log       *slog.Logger
 	addresses netip.Prefix
 	gateway   netip.Addr
-	bridge    int // link index
+	bridges   bridges
 	mtu       int // bytes
 	ipv6      bool
 	routes    *rtnl // in the server's namespace
@@ -73,7 +72,7 @@ type Network struct {
 // it is off and starts the DNS relay. What it made before an error it removes. ctx bounds the call, not the Network.
 func Open(ctx context.Context, c Config) (*Network, error) {
 	if !validName.MatchString(c.Name) {
-		return nil, fmt.Errorf("open sandbox network %q: the name must be 1 to 12 of A-Z a-z 0-9 _", c.Name)
+		return nil, fmt.Errorf("open sandbox network %q: the name must be 1 to 8 of A-Z a-z 0-9 _", c.Name)
 	}
 	log := c.Log
 	if log == nil {
@@ -125,6 +124,7 @@ func (n *Network) open(ctx context.Context, c Config) error {
 	n.mtu = uplinkMTU(h)
 	_, err = os.Stat(ipv6Settings)
 	n.ipv6 = err == nil
+	n.bridges.index = map[int]int{}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -132,47 +132,13 @@ func (n *Network) open(ctx context.Context, c Config) error {
 	if err := n.makeTable(); err != nil {
 		return err
 	}
-	if err := n.makeBridge(h); err != nil {
+	if _, err := n.bridgeOf(0); err != nil {
 		return err
 	}
 	if err := n.forward(); err != nil {
 		return err
 	}
 	return n.start(names)
-}
-
-// makeBridge makes the bridge and gives it the gateway's address.
-func (n *Network) makeBridge(h *netlink.Handle) error {
-	name := bridgePrefix + n.name
-	snooping := false
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = name, n.mtu
-	// A bridge without an address of its own takes the lowest of its ports, and so changes it as sandboxes come and go.
-	attrs.HardwareAddr = net.HardwareAddr(hardware(n.gateway))
-	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
-		return fmt.Errorf("make bridge %s: %w", name, err)
-	}
-	link, err := h.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("find bridge %s: %w", name, err)
-	}
-	n.bridge = link.Attrs().Index
-	if n.ipv6 {
-		if err := n.space.setSysctl("ipv6/conf/"+name+"/disable_ipv6", "1"); err != nil {
-			return fmt.Errorf("turn off IPv6 on bridge %s: %w", name, err)
-		}
-	}
-	address := &netlink.Addr{IPNet: &net.IPNet{
-		IP:   n.gateway.AsSlice(),
-		Mask: net.CIDRMask(n.addresses.Bits(), 32),
-	}}
-	if err := h.AddrAdd(link, address); err != nil {
-		return fmt.Errorf("give bridge %s the address %s: %w", name, address, err)
-	}
-	if err := h.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set bridge %s up: %w", name, err)
-	}
-	return nil
 }
 
 // start starts the goroutines; undo and Close stop them.
@@ -198,11 +164,10 @@ func (n *Network) Nameserver() netip.Addr { return n.gateway }
 // Range returns the addresses of the sandboxes.
 func (n *Network) Range() netip.Prefix { return n.addresses }
 
-// Slots returns how many slots there are, numbered from 0. The kernel gives a bridge at most 1,023 ports, so no more
-// than that can be attached at the same time, whichever slots they have.
+// Slots returns how many slots there are, numbered from 0.
 func (n *Network) Slots() int { return 1<<(32-n.addresses.Bits()) - reserved }
 
-// Close stops the relay and removes everything Open and Attach made: ports, bridge, table, our rules in other tables,
+// Close stops the relay and removes everything Open and Attach made: ports, bridges, table, our rules in other tables,
 // and IPv4 forwarding if Open turned it on and nobody else needs it. Sandboxes that still run lose their network. ctx
 // bounds the wait for other servers that open or close at this moment; the second Close does nothing.
 func (n *Network) Close(ctx context.Context) error {

@@ -2,6 +2,7 @@ package network_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -338,7 +339,7 @@ func TestIptablesThatDrops(t *testing.T) {
 			} else {
 				conn.Close()
 			}
-			w.host.run("iptables-nft", "-C", "FORWARD", "-i", "df-fw",
+			w.host.run("iptables-nft", "-C", "FORWARD", "-i", "df-fw.+",
 				"-m", "comment", "--comment", "dayfly_fw in", "-j", "ACCEPT")
 			t.Log(w.host.run("iptables-nft", "-S"))
 			closeNetwork(t, n)
@@ -425,8 +426,54 @@ func TestSlots(t *testing.T) {
 	if err := n.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Count(w.host.run("ip", "-o", "link"), "master df-slots"); got != 1 {
+	if got := strings.Count(w.host.run("ip", "-o", "link"), "master df-slots."); got != 1 {
 		t.Errorf("%d ports left, want that of the last slot", got)
+	}
+}
+
+// One bridge has room for 1,023 ports. Sandboxes on different ones meet the
+// same world, and not each other.
+func TestMoreSandboxesThanABridgeHasPorts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.openForTest(t, "many")
+	const many = 1100
+	shown := map[int]sandbox{} // by slot
+	for slot := range many {
+		if slot%500 == 0 || slot == many-1 {
+			shown[slot] = attach(t, n, slot)
+			continue
+		}
+		s := unownedSpace(t)
+		t.Cleanup(s.close)
+		if _, err := n.Attach(t.Context(), s.fd, slot); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Count(w.host.run("ip", "-o", "link", "show", "type", "bridge"), "df-many."); got != 3 {
+		t.Errorf("there are %d bridges", got)
+	}
+	for _, s := range shown {
+		s.serveEcho("0.0.0.0:9000")
+	}
+	for slot, s := range shown {
+		if err := s.echo("tcp", outside+":7", patient); err != nil {
+			t.Errorf("the sandbox of slot %d does not reach the outside: %v", slot, err)
+		}
+		for other, o := range shown {
+			if other == slot {
+				continue
+			}
+			if err := s.echo("tcp", o.link.Address.String()+":9000", patient); !errors.Is(err, unix.EHOSTUNREACH) {
+				t.Errorf("from slot %d to slot %d: %v", slot, other, err)
+			}
+		}
+	}
+	if err := n.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.host.run("ip", "-o", "link"); strings.Contains(left, "df") {
+		t.Errorf("links are left: %s", left)
 	}
 }
 

@@ -130,8 +130,8 @@ func (n *Network) addSandboxRules(s *ruleset) {
 	// to elsewhere is still an address of the host here.
 	arrive := s.base(chainArrive, nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -149)
 	sandbox := s.conn.AddChain(&nftables.Chain{Table: s.table, Name: chainSandbox})
-	bridge := bridgePrefix + n.name
-	s.rule(arrive, link(expr.MetaKeyIIFNAME, expr.CmpOpEq, bridge), goTo(chainSandbox))
+	bridges := bridgeNames(n.name)
+	s.rule(arrive, linkLike(expr.MetaKeyIIFNAME, expr.CmpOpEq, bridges), goTo(chainSandbox))
 	// Whoever sends to our range from outside has no connection: those have the host's address, by masquerading.
 	s.rule(arrive, link(expr.MetaKeyIIFNAME, expr.CmpOpNeq, "lo"), ipv4(expr.CmpOpEq),
 		destination(n.addresses), count(dropInbound), drop())
@@ -154,9 +154,9 @@ func (n *Network) addSandboxRules(s *ruleset) {
 // addHookRules says what may pass after routing, also if somebody's NAT has sent a packet elsewhere meanwhile, and
 // translates what leaves.
 func (n *Network) addHookRules(s *ruleset) {
-	bridge := bridgePrefix + n.name
-	in := link(expr.MetaKeyIIFNAME, expr.CmpOpEq, bridge)
-	out := link(expr.MetaKeyOIFNAME, expr.CmpOpEq, bridge)
+	bridges := bridgeNames(n.name)
+	in := linkLike(expr.MetaKeyIIFNAME, expr.CmpOpEq, bridges)
+	out := linkLike(expr.MetaKeyOIFNAME, expr.CmpOpEq, bridges)
 
 	input := s.base(chainInput, nftables.ChainTypeFilter, nftables.ChainHookInput, -10)
 	for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
@@ -171,7 +171,7 @@ func (n *Network) addHookRules(s *ruleset) {
 	s.rule(forward, out, connection(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED, expr.CmpOpEq), count(dropInbound), drop())
 
 	leave := s.base(chainLeave, nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100)
-	s.rule(leave, ipv4(expr.CmpOpEq), link(expr.MetaKeyOIFNAME, expr.CmpOpNeq, bridge),
+	s.rule(leave, ipv4(expr.CmpOpEq), linkLike(expr.MetaKeyOIFNAME, expr.CmpOpNeq, bridges),
 		source(expr.CmpOpEq, n.addresses), source(expr.CmpOpNeq, netip.PrefixFrom(n.gateway, 32)), []expr.Any{&expr.Masq{}})
 }
 
@@ -190,6 +190,14 @@ func link(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: key, Register: register},
 		&expr.Cmp{Op: op, Register: register, Data: append([]byte(name), make([]byte, unix.IFNAMSIZ-len(name))...)},
+	}
+}
+
+// linkLike matches links by what their names begin with.
+func linkLike(key expr.MetaKey, op expr.CmpOp, beginning string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: register},
+		&expr.Cmp{Op: op, Register: register, Data: []byte(beginning)},
 	}
 }
 

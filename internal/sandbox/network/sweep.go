@@ -5,17 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 )
 
 // Sweep removes what an Open of that name left in the network namespace of the process when its server was killed:
-// ports, bridge, table, rules in other tables, and forwarding if it turned that on. It must not be called while a
+// ports, bridges, table, rules in other tables, and forwarding if it turned that on. It must not be called while a
 // server of that name runs. With nothing to remove it does nothing.
 func Sweep(ctx context.Context, name string) error {
 	if !validName.MatchString(name) {
-		return fmt.Errorf("sweep sandbox network %q: the name must be 1 to 12 of A-Z a-z 0-9 _", name)
+		return fmt.Errorf("sweep sandbox network %q: the name must be 1 to 8 of A-Z a-z 0-9 _", name)
 	}
 	unlock, _, err := namespace(0).lock(ctx)
 	if err != nil {
@@ -57,16 +58,16 @@ func sweepLinks(ns namespace, name string) error {
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
 	}
-	var bridge netlink.Link
+	var all []netlink.Link
 	for _, l := range links {
-		if l.Attrs().Name == bridgePrefix+name && l.Type() == "bridge" {
-			bridge = l
+		if l.Type() == "bridge" && strings.HasPrefix(l.Attrs().Name, bridgeNames(name)) {
+			all = append(all, l)
 		}
 	}
 	var ports []string
 	for _, l := range links {
 		a := l.Attrs()
-		onBridge := bridge != nil && a.MasterIndex == bridge.Attrs().Index
+		onBridge := slices.ContainsFunc(all, func(b netlink.Link) bool { return b.Attrs().Index == a.MasterIndex })
 		orphan := a.MasterIndex == 0 && strings.HasPrefix(a.Name, portPrefix(name))
 		if l.Type() == "veth" && (onBridge || orphan) {
 			ports = append(ports, a.Name)
@@ -77,11 +78,10 @@ func sweepLinks(ns namespace, name string) error {
 			return err
 		}
 	}
-	if bridge == nil {
-		return nil
-	}
-	if err := h.LinkDel(bridge); err != nil {
-		return fmt.Errorf("delete bridge %s%s: %w", bridgePrefix, name, err)
+	for _, bridge := range all {
+		if err := h.LinkDel(bridge); err != nil {
+			return fmt.Errorf("delete bridge %s: %w", bridge.Attrs().Name, err)
+		}
 	}
 	return nil
 }
