@@ -29,6 +29,10 @@ type Harness struct {
 	// Load takes the tar of an image, and gives the image's digest.
 	Load  func(t testing.TB, tar io.Reader) string
 	World World
+	// Can says what the driver can do. What is promised only by some is checked
+	// of those that say so: a writable root, mounts, weights. One that can
+	// mount directories was opened with those of [Directories].
+	Can core.Capabilities
 	// Sockets is the driver itself if it reaches the sockets of instances
 	// (core.Capabilities.Sockets), else nil.
 	Sockets Sockets
@@ -65,6 +69,15 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	groups := []map[string]func(*testing.T, *suite){starting, streaming, limiting, stopping, dialing, networking}
 	if s.Sockets != nil {
 		groups = append(groups, socketing)
+	}
+	if s.Can.WritableRoot {
+		groups = append(groups, rooting)
+	}
+	if s.Can.Mounts {
+		groups = append(groups, mounting)
+	}
+	if s.Can.CPUWeight {
+		groups = append(groups, weighing)
 	}
 	for _, group := range groups {
 		for name, test := range group {

@@ -48,7 +48,7 @@ func limitsMemoryFiles(t *testing.T, s *suite) {
 }
 
 func limitsInodes(t *testing.T, s *suite) {
-	spec := Spec(s.base, "eat", "inodes", "0")
+	spec := Spec(s.base, "eat", "inodes:/tmp", "0")
 	spec.Memory = 16 * core.MiB
 	p := Start(t, s.Driver, spec, nil)
 	if exit := p.Wait(); !exit.OOM && exit.Code != 3 {

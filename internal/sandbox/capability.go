@@ -8,7 +8,11 @@ func (d *Driver) Capabilities() core.Capabilities {
 	c := core.Capabilities{
 		Driver:   Name,
 		Networks: []core.Network{core.NetworkEgress, core.NetworkNone},
-		Sockets: true, Freeze: true, Detach: true, Memory: true, CPU: true, Pids: true,
+		Sockets:  true, Freeze: true, Detach: true, Memory: true, CPU: true, Pids: true,
+		CPUWeight: true, WritableRoot: true, Mounts: true,
+	}
+	for _, a := range d.allowed {
+		c.Directories = append(c.Directories, a.HostDirectory)
 	}
 	if !d.userns {
 		c.Missing = append(c.Missing, core.Shortcoming{

@@ -154,14 +154,16 @@ type group struct {
 type limits struct {
 	memory core.Bytes
 	cpu    core.CPU
+	weight core.CPUWeight
 	pids   int
 }
 
 // defaultLimits are set ahead of time, since most sandboxes want them.
-var defaultLimits = limits{core.DefaultMemory, core.DefaultCPU, core.DefaultLimits.Pids}
+var defaultLimits = limits{core.DefaultMemory, core.DefaultCPU, core.DefaultCPUWeight, core.DefaultLimits.Pids}
 
 func (c *cgroups) make(name string) (*group, error) {
-	g := &group{c: c, name: name}
+	// The kernel's weight of a new group is our default.
+	g := &group{c: c, name: name, limits: limits{weight: core.DefaultCPUWeight}}
 	for _, dir := range c.dirs() {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			g.remove()
@@ -223,6 +225,11 @@ func (g *group) limit(l limits) error {
 			return err
 		}
 	}
+	if l.weight != g.limits.weight {
+		if err := g.weigh(l.weight); err != nil {
+			return err
+		}
+	}
 	if l.pids != g.limits.pids {
 		// init is one of the group's processes and not one of the function's.
 		dir, _ := g.c.dir("pids", g.name)
@@ -233,6 +240,19 @@ func (g *group) limit(l limits) error {
 	g.limits = l
 	return nil
 }
+
+// weigh sets the share of the processors beside other groups. The shares of
+// version 1 have 1024 where the weights of version 2 have 100.
+func (g *group) weigh(w core.CPUWeight) error {
+	dir, v2 := g.c.dir("cpu", g.name)
+	if v2 {
+		return put(filepath.Join(dir, "cpu.weight"), strconv.Itoa(int(w)))
+	}
+	return put(filepath.Join(dir, "cpu.shares"), strconv.Itoa(shares(w)))
+}
+
+// shares converts a weight; the kernel takes 2 for the least share.
+func shares(w core.CPUWeight) int { return max(int(w)*1024/100, 2) }
 
 func (g *group) limitMemory(m core.Bytes) error {
 	dir, v2 := g.c.dir("memory", g.name)

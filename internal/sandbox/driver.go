@@ -37,6 +37,8 @@ type Options struct {
 	// Prepared is how many sandboxes of each network are kept ready; under 0
 	// none, 0 means DefaultPrepared.
 	Prepared int
+	// Directories are those of the host that functions may mount.
+	Directories []core.HostDirectory
 	// Log takes what goes wrong where no caller waits; nil means none.
 	Log *slog.Logger
 }
@@ -51,6 +53,7 @@ type Driver struct {
 	cgroups  *cgroups
 	spawner  *spawner
 	network  *network.Network
+	allowed  []directory
 	doorway  *doorway
 	slots    slots
 	shelves  map[core.Network]*shelf
@@ -86,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		dir: o.Dir, images: o.Images, log: o.Log, userns: true,
 		slots: slots{used: map[int]bool{}}, left: map[core.InstanceID]*remnant{}, shelves: map[core.Network]*shelf{},
 	}
-	if err := d.open(ctx); err != nil {
+	if err := d.open(ctx, o.Directories); err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
 	}
 	prepared := o.Prepared
@@ -106,7 +109,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	return d, nil
 }
 
-func (d *Driver) open(ctx context.Context) error {
+func (d *Driver) open(ctx context.Context, allowed []core.HostDirectory) error {
 	if err := os.MkdirAll(filepath.Join(d.dir, "instances"), 0o700); err != nil {
 		return fmt.Errorf("make the driver's directory: %w", err)
 	}
@@ -136,6 +139,9 @@ func (d *Driver) open(ctx context.Context) error {
 		return fmt.Errorf("set up the network of sandboxes: %w", err)
 	}
 	d.reconnect(ctx)
+	if err := d.openDirectories(allowed); err != nil {
+		return err
+	}
 	return d.prove(ctx)
 }
 
@@ -174,10 +180,10 @@ func (d *Driver) prove(ctx context.Context) error {
 		d.userns = false
 		d.log.Warn("layers cannot have their ids mapped here (Linux 5.19 and a file system that allows it can): "+
 			"sandboxes run without user namespaces, and root in an image becomes nobody", slog.Any("error", err))
-		return nil
+		return d.proveDirectories(b)
 	}
 	_ = f.Close()
-	return nil
+	return d.proveDirectories(b)
 }
 
 // shortName is the same for the same directory, and another for another.
@@ -212,6 +218,7 @@ func (d *Driver) Close(ctx context.Context) error {
 	if d.spawner != nil {
 		d.spawner.close()
 	}
+	d.closeDirectories()
 	var err error
 	if d.network != nil {
 		if stay {

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -64,7 +65,7 @@ func (d *Driver) start(ctx context.Context, b *box, root image.Rootfs, spec core
 // process. After an error the box is to be destroyed.
 func (in *instance) launch(ctx context.Context, d *Driver, cfg *config, stdio core.Stdio) error {
 	b, spec := in.box, &in.spec
-	if err := b.group.limit(limits{spec.Memory, spec.CPU, spec.Pids}); err != nil {
+	if err := b.group.limit(limits{spec.Memory, spec.CPU, cmp.Or(spec.CPUWeight, core.DefaultCPUWeight), spec.Pids}); err != nil {
 		return err
 	}
 	var files open
@@ -84,6 +85,9 @@ func (in *instance) launch(ctx context.Context, d *Driver, cfg *config, stdio co
 			return err
 		}
 		files.add(f)
+	}
+	if err := b.mountDirectories(&files, cfg, spec.Mounts); err != nil {
+		return err
 	}
 	memory, err := sealed("config", cfg.encode())
 	if err != nil {
@@ -214,6 +218,8 @@ func (d *Driver) startError(spec core.InstanceSpec, cfg *config, err error) erro
 	case step.step == "exec" && step.err == syscall.ENOEXEC:
 		return explain(core.ReasonImageUnsupported, "the program "+program+" in the image of "+name+
 			" is not one that this machine can execute: it is for another architecture, or a script without a #! line")
+	case step.step == "attach a directory of the host" && step.which < len(spec.Mounts):
+		return explain(core.ReasonStartFailed, mountRefused(name, spec.Mounts[step.which], step.err))
 	case step.step == "enter the working directory":
 		return explain(core.ReasonStartFailed, "the working directory "+cfg.dir+" of the image of "+name+" cannot be entered: "+step.err.Error())
 	case step.err == syscall.ENOMEM:

@@ -35,6 +35,7 @@ const (
 const (
 	spawnUserns = 1
 	spawnCgroup = 2
+	spawnAlone  = 4 // a user namespace and no other
 )
 
 const (
@@ -69,8 +70,9 @@ func (r reply) step() string {
 
 // stepError is what init could not do.
 type stepError struct {
-	step string
-	err  syscall.Errno
+	step  string
+	which int // of several, from 0
+	err   syscall.Errno
 }
 
 func (e *stepError) Error() string { return e.step + ": " + e.err.Error() }
@@ -90,15 +92,17 @@ type config struct {
 	hostname string
 	hosts    string
 	resolv   string
-	sockets  string // absolute path of the directory of sockets, "" for none
-	filter   []byte // struct sock_filter, 8 bytes each
+	sockets  string   // absolute path of the directory of sockets, "" for none
+	rootKiB  uint32   // how much may be written to the root
+	mounts   []string // where directories of the host go
+	filter   []byte   // struct sock_filter, 8 bytes each
 	outLimit uint64
 	errLimit uint64
 }
 
 // encode lays the configuration out as init maps it.
 func (c *config) encode() []byte {
-	const head = 22*4 + 2*8
+	const head = 26*4 + 2*8
 	b := make([]byte, head, head+4096+len(c.filter))
 	at := func(data []byte) uint32 {
 		for len(b)%8 != 0 {
@@ -125,13 +129,14 @@ func (c *config) encode() []byte {
 		text(c.args...), text(c.env...), at(groups),
 		text(c.dir), text(c.hostname), text(c.hosts), text(c.resolv), text(searchPath(c.env)),
 		at(c.filter), uint32(len(c.filter) / 8), sockets,
+		c.rootKiB, uint32(len(c.mounts)), text(c.mounts...), 0,
 	}
 	fields[1] = uint32(len(b))
 	for i, f := range fields {
 		binary.NativeEndian.PutUint32(b[4*i:], f)
 	}
-	binary.NativeEndian.PutUint64(b[22*4:], c.outLimit)
-	binary.NativeEndian.PutUint64(b[22*4+8:], c.errLimit)
+	binary.NativeEndian.PutUint64(b[26*4:], c.outLimit)
+	binary.NativeEndian.PutUint64(b[26*4+8:], c.errLimit)
 	return b
 }
 
@@ -248,7 +253,7 @@ func (c channel) receive() (reply, *os.File, error) {
 	if _, err = binary.Decode(b[:n], binary.NativeEndian, &r); err != nil {
 		err = fmt.Errorf("decode init's message of %d bytes: %w", n, err)
 	} else if r.Kind == kindError {
-		err = &stepError{step: r.step(), err: syscall.Errno(r.Code)}
+		err = &stepError{step: r.step(), which: int(r.Signal), err: syscall.Errno(r.Code)}
 	}
 	if err != nil && file != nil {
 		_ = file.Close()

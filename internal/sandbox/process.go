@@ -27,6 +27,9 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 	if err := d.check(root, spec, args); err != nil {
 		return nil, err
 	}
+	if err := d.checkMounts(spec); err != nil {
+		return nil, err
+	}
 	user, err := d.images.User(root, cmp.Or(spec.User, c.User))
 	if err != nil {
 		return nil, fmt.Errorf("find the user of the image: %w", err)
@@ -44,12 +47,18 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 	hostname := hostname(spec)
 	out := &config{
 		layers: len(root.Layers), args: args, env: environment(c.Env, spec.Env, user.Home, hostname),
-		groups: groups, uid: uid, gid: gid, files: uint32(spec.Files), flags: configReadOnly,
+		groups: groups, uid: uid, gid: gid, files: uint32(spec.Files), rootKiB: uint32(spec.Root.Writable / core.KiB),
 		dir: c.WorkingDir, hostname: hostname + "\n", filter: d.filter,
 		sockets: spec.SocketDir, resolv: "# no network\n", hosts: "127.0.0.1\tlocalhost\n::1\tlocalhost\n",
 	}
 	if out.dir == "" {
 		out.dir = "/"
+	}
+	if out.rootKiB == 0 {
+		out.flags |= configReadOnly
+	}
+	for _, m := range spec.Mounts {
+		out.mounts = append(out.mounts, m.Path)
 	}
 	if d.userns {
 		out.flags |= configUserns

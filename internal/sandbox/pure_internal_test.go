@@ -217,7 +217,7 @@ func TestStartErrors(t *testing.T) {
 		{"enter the working directory", syscall.ENOENT, core.ReasonStartFailed, "/work"},
 		{"mount the layers", syscall.EINVAL, core.ReasonStartFailed, "mount the layers"},
 	} {
-		err := d.startError(spec, cfg, fmt.Errorf("wrapped: %w", &stepError{test.step, test.err}))
+		err := d.startError(spec, cfg, fmt.Errorf("wrapped: %w", &stepError{step: test.step, err: test.err}))
 		told := core.AsError(err)
 		if told.Kind != core.KindFunction || told.Code != test.code || !strings.Contains(err.Error(), test.says) ||
 			!strings.Contains(told.Message, "shop/resize") && test.step != "exec" || !errors.Is(err, test.err) {

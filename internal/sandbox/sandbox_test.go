@@ -16,8 +16,10 @@ import (
 func TestDriver(t *testing.T) {
 	t.Parallel()
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
-		d := newFixture(t)
-		return drivertest.Harness{Driver: d.driver, Sockets: d.driver, World: world, Load: d.load}
+		f := fixtureIn(t, t.TempDir())
+		f.openImages(t)
+		f.driver = f.openDriver(t, sandbox.Options{Directories: drivertest.Directories(t, f.dir)})
+		return drivertest.Harness{Driver: f.driver, Can: f.driver.Capabilities(), Sockets: f.driver, World: world, Load: f.load}
 	})
 }
 

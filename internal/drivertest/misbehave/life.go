@@ -82,9 +82,19 @@ func sleep(args []string) {
 	}
 }
 
-// spin uses the processor.
-func spin([]string) {
+// spin [N] uses the processor, or N of them.
+func spin(args []string) {
 	fmt.Println("spinning")
+	if len(args) > 0 {
+		runtime.GOMAXPROCS(number(args, 0) + 1)
+		for range number(args, 0) - 1 {
+			go func() {
+				for i := 0; ; i++ {
+					runtime.KeepAlive(i)
+				}
+			}()
+		}
+	}
 	for i := 0; ; i++ {
 		runtime.KeepAlive(i)
 	}
@@ -174,15 +184,16 @@ func bomb([]string) {
 // eat WHAT MIB uses memory; it says so when it has it and then waits.
 func eat(args []string) {
 	want := number(args, 1) << 20
-	switch args[0] {
-	case "memory":
+	dir, inodes := strings.CutPrefix(args[0], "inodes:")
+	switch {
+	case args[0] == "memory":
 		b := must(unix.Mmap(-1, 0, want, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE))
 		for i := 0; i < want; i += 4096 {
 			b[i] = 1
 		}
-	case "inodes":
+	case inodes:
 		for i := 0; ; i++ {
-			f, err := os.Create("/tmp/" + strconv.Itoa(i) + strings.Repeat("x", 200))
+			f, err := os.Create(dir + "/" + strconv.Itoa(i) + strings.Repeat("x", 200))
 			if err != nil {
 				fmt.Println(i, err)
 				os.Exit(3)

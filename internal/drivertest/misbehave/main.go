@@ -32,6 +32,7 @@ var modes = map[string]func(args []string){
 	"sleep":    sleep,
 	"socket":   socket,
 	"spin":     spin,
+	"try":      try,
 }
 
 func main() {

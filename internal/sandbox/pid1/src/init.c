@@ -60,7 +60,7 @@ struct spawn_request {
 struct spawn_reply {
 	int pid; // or -errno
 };
-enum { SPAWN_USERNS = 1, SPAWN_CGROUP = 2 };
+enum { SPAWN_USERNS = 1, SPAWN_CGROUP = 2, SPAWN_ALONE = 4 };
 
 struct request {
 	u32 kind; // P prepare, G go, K pass a signal on
@@ -70,7 +70,7 @@ struct request {
 struct reply {
 	u32 kind; // 'R' ready, 'S' started (with the directory of sockets, if any), 'E' error, 'X' exited
 	int code; // of E: errno; of X: exit code
-	int signal;
+	int signal; // of E: to which of several, from 0
 	int pad;
 	char step[48]; // of E: what was being done
 };
@@ -88,11 +88,16 @@ struct config {
 	u32 args_at, envs_at, groups_at;
 	u32 cwd_at, hostname_at, hosts_at, resolv_at, path_at;
 	u32 filter_at, filter_len; // in instructions
-	u32 sockets_at; // 0 for no directory of sockets
+	u32 sockets_at;		   // 0 for no directory of sockets
+	u32 root_kib;		   // how much may be written to the root
+	u32 mounts, mounts_at;	   // directories of the host, and where they go
+	u32 pad;
 	u64 out_limit, err_limit; // bytes of output kept of a detached one
 };
 enum { CONFIG_MAGIC = 0x64666c79 };
 enum { DETACHED = 1, READ_ONLY = 2, USERNS = 4 };
+// What stands in the staging area beside what the function writes.
+enum { STAGING_KIB = 32, STAGING_INODES = 512 };
 enum { FD_CONFIG, FD_IN, FD_OUT, FD_ERR, FD_DIR, FD_LOCK, FD_LAYERS };
 
 static struct {
@@ -149,11 +154,14 @@ static void say_with(u32 kind, int code, int signal, const char *step, int fd) {
 
 static void say(u32 kind, int code, int signal, const char *step) { say_with(kind, code, signal, step, -1); }
 
-// fail reports what could not be done and ends the sandbox.
-_Noreturn static void fail(const char *step, long err) {
-	say('E', err < 0 ? (int)-err : (int)err, 0, step);
+// fail_at reports what could not be done, and to which of several, and ends the
+// sandbox.
+_Noreturn static void fail_at(const char *step, int which, long err) {
+	say('E', err < 0 ? (int)-err : (int)err, which, step);
 	leave(1);
 }
+
+_Noreturn static void fail(const char *step, long err) { fail_at(step, 0, err); }
 
 static long must(const char *step, long r) {
 	if (r < 0) fail(step, r);
@@ -369,13 +377,61 @@ static void write_file(const char *path, const char *text) {
 
 static const char *text_at(const struct config *c, u32 at) { return (const char *)c + at; }
 
-static void resize_tmp(u32 kib) {
-	char size[16];
+// resize sets how much a tmpfs holds; inodes 0 leaves their number as it is.
+static void resize(const char *step, const char *path, u32 kib, u32 inodes) {
+	char size[16], count[16];
 	*put_text(put_number(size, kib), "k") = 0;
-	int at = (int)must("resize /tmp", sys(__NR_fspick, AT_FDCWD, "tmp", FSPICK_CLOEXEC | FSPICK_NO_AUTOMOUNT));
-	must("resize /tmp", sys(__NR_fsconfig, at, FSCONFIG_SET_STRING, "size", size, 0));
-	must("resize /tmp", sys(__NR_fsconfig, at, FSCONFIG_CMD_RECONFIGURE, 0, 0, 0));
+	*put_number(count, inodes) = 0;
+	int at = (int)must(step, sys(__NR_fspick, AT_FDCWD, path, FSPICK_CLOEXEC | FSPICK_NO_AUTOMOUNT));
+	must(step, sys(__NR_fsconfig, at, FSCONFIG_SET_STRING, "size", size, 0));
+	if (inodes) must(step, sys(__NR_fsconfig, at, FSCONFIG_SET_STRING, "nr_inodes", count, 0));
+	must(step, sys(__NR_fsconfig, at, FSCONFIG_CMD_RECONFIGURE, 0, 0, 0));
 	sys(__NR_close, at);
+}
+
+// directory gives the directory at a path below dir, and makes what of it is
+// not there. No component may be a link.
+static long directory(int dir, const char *path) {
+	struct open_how how = {
+		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	long at = sys(__NR_openat2, dir, ".", &how, sizeof how);
+	while (at >= 0 && *path) {
+		char name[256];
+		size_t n = 0;
+		while (path[n] && path[n] != '/') n++;
+		if (n >= sizeof name) return -ENAMETOOLONG;
+		memcpy(name, path, n);
+		name[n] = 0;
+		path += n + (path[n] == '/');
+		if (n == 0) continue;
+		long next = sys(__NR_openat2, at, name, &how, sizeof how);
+		if (next == -ENOENT) {
+			next = sys(__NR_mkdirat, at, name, 0755);
+			if (next >= 0) next = sys(__NR_openat2, at, name, &how, sizeof how);
+		}
+		sys(__NR_close, at);
+		at = next;
+	}
+	return at;
+}
+
+// attach_directories puts directories of the host where the function wants
+// them. That is done by init as the function's own root, before anything of the
+// function runs.
+static void attach_directories(const struct config *c, int root) {
+	static const char step[] = "attach a directory of the host";
+	const char *path = text_at(c, c->mounts_at);
+	for (u32 i = 0; i < c->mounts; i++, path += length(path) + 1) {
+		int m = got.fd[FD_LAYERS + c->layers + i];
+		long at = directory(root, path);
+		if (at < 0) fail_at(step, (int)i, at);
+		long r = sys(__NR_move_mount, m, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+		if (r < 0) fail_at(step, (int)i, r);
+		sys(__NR_close, at);
+		sys(__NR_close, m);
+	}
 }
 
 // place_sockets makes the directory in which the function makes its sockets,
@@ -420,8 +476,7 @@ static void mount_root(const struct config *c) {
 	at = put_text(at, ",upperdir=upper,workdir=work");
 	if (c->flags & USERNS) at = put_text(at, ",userxattr");
 	*at = 0;
-	must("mount the layers", sys(__NR_mount, "dayfly", "root", "overlay",
-				     MS_NOSUID | MS_NODEV | (c->flags & READ_ONLY ? MS_RDONLY : 0), options));
+	must("mount the layers", sys(__NR_mount, "dayfly", "root", "overlay", MS_NOSUID | MS_NODEV, options));
 	static const char *const moves[] = {"proc", "sys", "dev", "tmp"};
 	int root = (int)must("open the root", sys(__NR_openat, AT_FDCWD, "root", O_PATH | O_DIRECTORY | O_CLOEXEC, 0));
 	for (int i = 0; i < 4; i++) {
@@ -429,6 +484,10 @@ static void mount_root(const struct config *c) {
 		must(moves[i], attach(m, root, moves[i]));
 		sys(__NR_close, m);
 	}
+	attach_directories(c, root);
+	// Only now: their mount points may have had to be made. Who could undo
+	// this would need a privilege that nothing has from here on.
+	if (c->flags & READ_ONLY) must("make the root read-only", set_attr(root, 0, MOUNT_ATTR_RDONLY));
 	swap_root("enter the root", root);
 	sys(__NR_close, root);
 }
@@ -556,7 +615,8 @@ static const struct config *map_config(int fd) {
 	if (st.stx_size < sizeof(struct config)) fail("read the configuration", EINVAL);
 	const struct config *c = (const struct config *)must("read the configuration",
 		sys(__NR_mmap, 0, st.stx_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0));
-	if (c->magic != CONFIG_MAGIC || c->size > st.stx_size || c->layers > 128 || got.n != (int)(FD_LAYERS + c->layers))
+	if (c->magic != CONFIG_MAGIC || c->size > st.stx_size || c->layers > 128 || c->mounts > 16 ||
+	    got.n != (int)(FD_LAYERS + c->layers + c->mounts))
 		fail("read the configuration", EINVAL);
 	return c;
 }
@@ -568,7 +628,10 @@ static void start_function(void) {
 	write_file("upper/etc/hostname", text_at(c, c->hostname_at));
 	write_file("upper/etc/hosts", text_at(c, c->hosts_at));
 	write_file("upper/etc/resolv.conf", text_at(c, c->resolv_at));
-	if (c->tmp_kib) resize_tmp(c->tmp_kib);
+	if (c->tmp_kib) resize("resize /tmp", "tmp", c->tmp_kib, 0);
+	// What is written to the root goes to the staging area, which has the upper
+	// layer; a file takes a page of it at least, and a name.
+	if (c->root_kib) resize("resize the root", "/", c->root_kib + STAGING_KIB, c->root_kib / 4 + STAGING_INODES);
 	int sockets = c->sockets_at ? place_sockets(text_at(c, c->sockets_at)) : -1;
 	mount_root(c);
 	if (sockets >= 0) must("attach the directory of sockets", attach(sockets, AT_FDCWD, text_at(c, c->sockets_at) + 1));
@@ -724,6 +787,9 @@ static void spawn(const struct spawn_request *q) {
 		.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD | CLONE_PARENT,
 		.pidfd = (u64)(unsigned long)&pidfd,
 	};
+	// One whose user namespace is all that is wanted of it ends when its socket
+	// closes, as an init does that nobody needs.
+	if (q->flags & SPAWN_ALONE) a.flags = CLONE_PIDFD | CLONE_PARENT;
 	if (q->flags & SPAWN_USERNS) a.flags |= CLONE_NEWUSER;
 	if (q->flags & SPAWN_CGROUP) {
 		a.flags |= CLONE_INTO_CGROUP;
