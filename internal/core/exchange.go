@@ -32,12 +32,23 @@ type Request struct {
 	Body io.Reader
 	// Length is the number of bytes in Body, -1 when it is not known.
 	Length int64
+	// Trailer gives the fields that came behind the body, once Body has been
+	// read to its end; before that, those that are announced, without values.
+	// It is nil for a request that cannot have any.
+	Trailer func() Header
 }
 
 // Reply is where the answer goes. Header may be changed until WriteHeader or
 // the first Write. It is used by one goroutine at a time, which may be another
 // than that which reads the request's body meanwhile. One whose Write can wait
 // for the caller has a method SetWriteDeadline(time.Time) error.
+//
+// WriteHeader takes interim statuses (1xx but 101) as well, before the final
+// one. One that can send fields behind the body has a method SetTrailer(Header)
+// error, which is called after the last Write. One whose caller can be talked
+// to in another protocol has a method Switch() (net.Conn, error), which sends
+// the header with status 101 in WriteHeader's place and gives the connection;
+// closing it is left to who gave it.
 type Reply interface {
 	Header() Header
 	WriteHeader(status int)

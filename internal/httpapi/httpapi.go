@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -58,17 +59,56 @@ func New(cfg Config) *Handler {
 	return h
 }
 
-// NewServer makes a server of the handler, with limits on what a caller may
+// maxStreams is how many requests one HTTP/2 connection may have at a time.
+const maxStreams = 250
+
+// maxURL is how long the target of a request may be, in bytes, and
+// maxRequestFields how many header fields a request may have; the limit of
+// bytes alone would let through thousands of tiny ones.
+const (
+	maxURL           = 16 << 10
+	maxRequestFields = 1000
+)
+
+// oversized refuses a request by its outer measures; nil for one that may
+// come in.
+func oversized(r *http.Request) *problem {
+	if len(r.RequestURI) > maxURL {
+		return &problem{Problem: document(http.StatusRequestURITooLong, core.CodeTooLarge,
+			fmt.Sprintf("the URL has %d bytes; it may have %d: send the rest in the body", len(r.RequestURI), maxURL))}
+	}
+	n := 0
+	for _, values := range r.Header {
+		n += len(values)
+	}
+	if n > maxRequestFields {
+		return &problem{Problem: document(http.StatusRequestHeaderFieldsTooLarge, core.CodeTooLarge,
+			fmt.Sprintf("the request has %d header fields; it may have %d", n, maxRequestFields))}
+	}
+	return nil
+}
+
+// NewServer makes a server of the handler, for HTTP/1.1 and, by prior
+// knowledge, HTTP/2, with limits on what a caller may
 // take before anything is known of the request. Its Shutdown closes the
 // handler.
 func NewServer(h *Handler) *http.Server {
 	s := &http.Server{
 		Handler:           h,
+		Protocols:         new(http.Protocols),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			// A caller that is there no more, or takes nothing, is noticed.
+			SendPingTimeout:  time.Minute,
+			WriteByteTimeout: time.Minute,
+		},
+		ErrorLog: slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug),
 	}
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
 	s.RegisterOnShutdown(h.Close)
 	return s
 }
@@ -80,6 +120,11 @@ func (h *Handler) Close() { h.close.Do(func() { close(h.closing) }) }
 // ServeHTTP answers a request. Function URLs go their own way, past router
 // and framework: they are what most requests are for.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := oversized(r); p != nil {
+		protect(w.Header())
+		writeProblem(w, *p)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, callPrefix) {
 		h.call(w, r)
 		return

@@ -133,7 +133,7 @@ func TestBadAnswers(t *testing.T) {
 		{name: "chunked twice", answer: ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", says: "Transfer-Encoding"},
 		{name: "chunked in 1.0", answer: "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", says: "HTTP/1.0"},
 		{name: "bad trailer field", answer: ok + "Trailer: Content-Length\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", says: "Trailer"},
-		{name: "101", answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", says: "upgrade not supported"},
+		{name: "101", answer: "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", says: "which nobody asked for"},
 		{name: "short small body", answer: ok + "Content-Length: 10\r\n\r\nhello", says: "closed the connection after 0 bytes"},
 		{name: "short large body", answer: ok + "Content-Length: 1000000\r\n\r\nhello", says: "closed the connection after 5 bytes", answered: true},
 		{name: "bad chunk size", answer: chunked + "x\r\n", says: "chunk size", answered: true},

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -81,11 +82,14 @@ func (x *exchange) answer() {
 
 // readAnswer reads the answer and passes it on. Afterwards x.reusable says
 // whether the connection may serve another exchange.
-func (x *exchange) readAnswer() error {
+func (x *exchange) readAnswer(ctx context.Context) error {
 	if err := x.readHead(); err != nil {
 		return err
 	}
 	h := &x.head
+	if h.status == http.StatusSwitchingProtocols {
+		return x.tunnel(ctx)
+	}
 	x.stream = h.length < 0 || h.events
 	persistent := !h.close && (h.minor > 0 || h.alive)
 	switch {
@@ -99,6 +103,7 @@ func (x *exchange) readAnswer() error {
 		return x.copyKnown(h.length)
 	case h.chunked:
 		x.reusable = persistent
+		x.announce()
 		x.answer()
 		x.limitReply()
 		return x.copyChunked()
@@ -180,7 +185,7 @@ func (x *exchange) copyChunked() error {
 			return badf("the chunk size %.40q of its answer is not valid", line)
 		}
 		if n == 0 {
-			return x.skipTrailers()
+			return x.readTrailers()
 		}
 		overhead = max(overhead+int64(len(line))+4-16-2*n, 0)
 		if overhead > maxOverhead {
@@ -259,25 +264,6 @@ func lower(b byte) byte {
 		return b + ('a' - 'A')
 	}
 	return b
-}
-
-// skipTrailers reads the fields after the last chunk, checks and drops them.
-func (x *exchange) skipTrailers() error {
-	for left := x.limit; ; {
-		line, err := x.chunkLine(left)
-		if err != nil {
-			return err
-		}
-		if line == "" {
-			return nil
-		}
-		if _, _, ok := splitField(line); !ok {
-			return badf("its trailer line %.80q is not valid", line)
-		}
-		if left -= len(line) + 2; left <= 0 {
-			return badf("the trailers of its answer are over %d bytes (limits.headers)", x.limit)
-		}
-	}
 }
 
 // limitReply makes writes to a caller that reads nothing end with the

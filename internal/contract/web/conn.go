@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"syscall"
@@ -40,6 +41,14 @@ func newConn(nc net.Conn, l *line) *conn {
 		}
 	}
 	return cn
+}
+
+// CloseWrite tells the function that nothing more comes.
+func (cn *conn) CloseWrite() error {
+	if w, ok := cn.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite() //nolint:wrapcheck // it stands in for the connection
+	}
+	return errors.ErrUnsupported
 }
 
 // quiet reports whether the peer has neither closed the idle connection nor

@@ -10,12 +10,38 @@
 // # One exchange
 //
 //	head written ─► small body read from the caller ─► connection taken or made
-//	      ─► one write ─► 1xx skipped ─► head read and checked whole
-//	      ─► head and body passed on ─► connection kept, or closed
+//	      ─► one write ─► 1xx handled ─► head read and checked whole
+//	      ─► head, body and trailers passed on ─► connection kept, or closed
+//	      ─► or, with status 101, bytes passed both ways until both sides end
 //
 // A body over 16 KiB or of unknown length is sent by a goroutine that
 // [Contract.Serve] owns, while the answer is read: a function that answers
-// before it has read everything is heard, and the rest is not sent.
+// before it has read everything is heard, and the rest is not sent. A body
+// whose caller waits for 100 (Continue) goes when the function asks for it, or
+// has said nothing for a second.
+//
+// Of interim answers 100 does that, 103 (Early Hints) is passed on, and others
+// are skipped. Trailers go both ways, without those that frame, route or
+// authenticate a message and without Dayfly's own, which are dropped.
+//
+// # Other protocols
+//
+// A request of HTTP/1.1 without a body may offer to switch to another protocol
+// (Upgrade, RFC 9110, 7.8): WebSocket or any other but HTTP/2 and TLS, which
+// are between neighbours. The function gets the offer as it is, and may take
+// one of what was offered. Then bytes pass both ways:
+//
+//   - The call's deadline bounds the connection as it bounds any answer, and
+//     is a timeout when it comes.
+//   - A side that ends is told to the other, which may go on, for as long as
+//     it does not fall silent: 30 seconds after the caller's end, 5 after the
+//     function's. When both have ended, whoever was first, the run has
+//     succeeded. A process that dies without a trace of it on the connection
+//     looks the same.
+//   - A caller that breaks the connection (a reset) has gone away; the function
+//     sees its end of the connection close, and is not killed for it.
+//   - Ten minutes without a byte from either side are a timeout as well, after
+//     which the instance goes on.
 //
 // # Promises
 //
@@ -47,10 +73,8 @@
 //
 // # Not promised
 //
-// Trailers of answers are read, checked and dropped, as are informational
-// answers (103 too). There is no upgrade: an asked-for WebSocket is refused
-// with not_implemented, other upgrades are ignored as RFC 9110 allows.
-// Bodies are neither compressed nor decompressed. HTTP/2 is not spoken with
+// WebSockets over HTTP/2 (RFC 8441) are not there: no such connection is told
+// that it may ask for one. Bodies are neither compressed nor decompressed. HTTP/2 is not spoken with
 // the function. A function that answers before it has been asked, after its
 // connection was looked at, fools only its own callers.
 //
@@ -64,6 +88,10 @@
 // run that is cancelled while its caller reads nothing ends with the deadline
 // at the latest). Body and reply are used at the same time by two goroutines:
 // behind net/http's server this needs ResponseController.EnableFullDuplex.
+//
+// A reply that can send trailers has a method SetTrailer(core.Header) error,
+// one that can switch protocols Switch() (net.Conn, error). Without them
+// trailers are dropped, and offers to switch are not passed on.
 //
 // # Failure
 //

@@ -10,11 +10,46 @@ import (
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
+// framing is how a request's body goes out.
+type framing int
+
+const (
+	noBody   framing = iota
+	inlined          // with the head, in one write
+	measured         // behind the head, with a length
+	chunks           // behind the head, in chunks
+)
+
+// streamed reports whether the body is sent while the answer is read.
+func (f framing) streamed() bool { return f >= measured }
+
+// framingOf chooses how a request's body goes out. Trailers need chunks, also
+// where the length is known, which HTTP/2 allows; a body that is sent on
+// demand cannot go with the head.
+func framingOf(r *core.Request) framing {
+	switch {
+	case r.Body == nil || r.Length == 0:
+		return noBody
+	case r.Length < 0 || r.Trailer != nil && len(r.Trailer()) > 0:
+		return chunks
+	case r.Length > inlineBody || expects(r):
+		return measured
+	}
+	return inlined
+}
+
+// expects reports whether the caller wants to be told that its body is wanted
+// (RFC 9110, 10.1.1).
+func expects(r *core.Request) bool {
+	v := r.Header["Expect"]
+	return v != nil && hasListed(v, "100-continue")
+}
+
 // appendHead appends the request's line and fields as the function sees them,
 // with the empty line. The error is a [core.Error] of kind invalid when
 // something in the request cannot be sent.
-func appendHead(b []byte, call *core.Call) ([]byte, error) {
-	r := call.Request
+func (x *exchange) appendHead(b []byte) ([]byte, error) {
+	call, r := x.call, x.call.Request
 	b, err := appendLine(b, r)
 	if err != nil {
 		return b, err
@@ -29,19 +64,27 @@ func appendHead(b []byte, call *core.Call) ([]byte, error) {
 	if b, err = appendFields(b, call); err != nil {
 		return b, err
 	}
-	switch {
-	case r.Body == nil || r.Length == 0:
+	if x.upgrade != "" {
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(append(b, x.upgrade...), "\r\n"...)
+	}
+	if x.expects {
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
+	switch x.framing {
+	case noBody:
 		// A method that usually has a body says that there is none, as net/http's
 		// client does.
 		if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
 			b = append(b, "Content-Length: 0\r\n"...)
 		}
-	case r.Length > 0:
+	case inlined, measured:
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, r.Length, 10)
 		b = append(b, "\r\n"...)
-	default:
+	case chunks:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+		b = appendAnnounced(b, r)
 	}
 	return append(b, "\r\n"...), nil
 }

@@ -76,7 +76,7 @@ func TestRequest(t *testing.T) {
 		"Dayfly-Run-Id":       {"run_forged"},
 		"Dayfly-Trigger":      {"forged"},
 		"Dayfly_run_id":       {"run_forged"},
-		"Expect":              {"100-continue"},
+		"Expect":              {"something"},
 		"Forwarded":           {"for=203.0.113.9;proto=http", `for="open`},
 		"Host":                {"other"},
 		"Keep-Alive":          {"1"},
@@ -189,18 +189,6 @@ func TestBadRequests(t *testing.T) {
 		if o.State != core.StateFailed || o.Reason != core.CodeInvalid || o.Kill || o.Answered || s.sent.Len() != 0 {
 			t.Errorf("%s: got %+v, sent %q; want it refused as invalid", name, o, s.sent.String())
 		}
-	}
-}
-
-func TestWebSocketIsRefused(t *testing.T) {
-	t.Parallel()
-	call := newCall("GET", "/", "")
-	call.Request.Header = core.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
-	s := &script{}
-	_, o := play(t.Context(), s, call)
-	wantOutcome(t, o, core.StateFailed, core.CodeNotImplemented, "upgrade not supported")
-	if o.Kill || s.sent.Len() != 0 {
-		t.Errorf("got %+v, and sent %q", o, s.sent.String())
 	}
 }
 

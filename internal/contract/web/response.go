@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -38,8 +39,9 @@ type head struct {
 // would let through tens of thousands of tiny ones, each with its overhead.
 const maxFields = 1000
 
-// readHead reads and checks the head of the final answer. Interim ones are
-// skipped; their bytes count to the limit as well.
+// readHead reads and checks the head of the final answer. Of interim ones,
+// whose bytes count to the limit as well, 100 sets off the body that waits for
+// it, 103 is passed on, and others are skipped.
 func (x *exchange) readHead() error {
 	left := x.limit
 	for {
@@ -54,11 +56,12 @@ func (x *exchange) readHead() error {
 			return err
 		}
 		switch {
-		case x.head.status == http.StatusSwitchingProtocols:
-			// The place for upgrades: from here on both sides are copied raw.
-			return badf("it switched protocols (101), which nobody asked for: upgrade not supported")
-		case x.head.status >= 200:
+		case x.head.status >= 200 || x.head.status == http.StatusSwitchingProtocols:
 			return nil
+		case x.head.status == http.StatusContinue && x.cleared != nil:
+			x.cleared()
+		case x.head.status == http.StatusEarlyHints:
+			x.hint()
 		}
 	}
 }
@@ -209,6 +212,17 @@ func parseLength(s string) (int64, bool) {
 		n = n*10 + d
 	}
 	return n, true
+}
+
+// hint passes an interim answer with status 103 on (RFC 8297).
+func (x *exchange) hint() {
+	header := x.reply.Header()
+	ours := maps.Clone(header)
+	x.passFields()
+	delete(header, "Content-Length")
+	x.reply.WriteHeader(http.StatusEarlyHints)
+	clear(header)
+	maps.Copy(header, ours)
 }
 
 // passFields puts the fields that are end to end into the reply. They come

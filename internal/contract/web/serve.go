@@ -29,9 +29,11 @@ type exchange struct {
 	call  *core.Call
 	reply core.Reply
 
-	out      []byte // request's head, with an inline body behind it
-	streamed bool   // the body is sent by an upload
-	bytesIn  int64
+	out     []byte // request's head, with an inline body behind it
+	framing framing
+	upgrade string // the protocols that the caller offers to switch to
+	expects bool   // the caller waits for a 100 before it sends its body
+	bytesIn int64
 
 	cn       *conn
 	reused   bool // cn had served before
@@ -41,13 +43,15 @@ type exchange struct {
 
 	in        []byte // what came of the answer: in[r:w] has not been used yet
 	r, w      int
-	got       bool // something came
-	limit     int  // bytes of the answer's heads
+	got       bool   // something came
+	limit     int    // bytes of the answer's heads
+	cleared   func() // lets the upload begin; nil when it has
 	head      head
 	fields    []field
 	stream    bool // flush before waiting
 	unflushed bool
 	whole     bool // the answer has come to its end
+	switched  bool // the connection speaks another protocol
 	answered  bool
 	bytesOut  int64
 }
@@ -104,22 +108,22 @@ func (x *exchange) run(ctx context.Context) error {
 // prepare writes the request's head, and a small body, into the buffer.
 func (x *exchange) prepare() error {
 	r := x.call.Request
-	if hasListed(r.Header["Upgrade"], "websocket") {
-		return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented,
-			"upgrade not supported: a WebSocket cannot be passed to a function yet")
+	x.framing = framingOf(r)
+	if x.framing == noBody {
+		if r.Header["Upgrade"] != nil {
+			x.upgrade = x.offered(r)
+		}
+	} else {
+		x.expects = expects(r)
 	}
 	var err error
-	if x.out, err = appendHead(x.out[:0], x.call); err != nil {
+	if x.out, err = x.appendHead(x.out[:0]); err != nil {
 		return err
 	}
-	switch {
-	case r.Body == nil || r.Length == 0:
-		return nil
-	case r.Length < 0 || r.Length > inlineBody:
-		x.streamed = true
-		return nil
+	if x.framing == inlined {
+		return x.inline(r.Body, int(r.Length))
 	}
-	return x.inline(r.Body, int(r.Length))
+	return nil
 }
 
 // inline reads a small body behind the head.
@@ -148,7 +152,7 @@ func (x *exchange) once(ctx context.Context, fresh bool) error {
 		return err
 	}
 	stop := x.cn.watch(ctx)
-	err := x.exchange()
+	err := x.exchange(ctx)
 	if stop() && err == nil && x.reusable && x.r == x.w {
 		x.c.keep(x.cn)
 	} else {
@@ -192,24 +196,26 @@ func (x *exchange) connect(ctx context.Context, fresh bool) error {
 }
 
 // exchange sends the request and passes the answer on.
-func (x *exchange) exchange() error {
+func (x *exchange) exchange(ctx context.Context) error {
 	n, err := x.cn.Write(x.out)
 	x.wrote = n
 	if err != nil {
 		return fmt.Errorf("send the request: %w", err)
 	}
-	if !x.streamed {
-		return x.readAnswer()
+	if !x.framing.streamed() {
+		return x.readAnswer(ctx)
 	}
 	x.uploaded = true
-	u := startUpload(x.cn, x.call.Request.Body, x.call.Request.Length)
-	err = x.readAnswer()
+	u := startUpload(x.cn, x.call.Request, x.framing, x.expects)
+	x.cleared = u.clear
+	err = x.readAnswer(ctx)
 	if err == nil && x.unflushed {
 		// The end of the body may have to be waited for; the answer need not.
 		if flushErr := x.reply.Flush(); flushErr != nil {
 			err = &replyError{flushErr}
 		}
 	}
+	x.cleared = nil
 	sendErr := u.stop(err == nil)
 	x.bytesIn = u.sent
 	if sendErr == nil {
@@ -293,6 +299,10 @@ func (x *exchange) blame(ctx context.Context, err error, o *core.Outcome) {
 		o.State, o.Reason, o.Message = core.StateCancelled, core.ReasonClientGone, e.Error()
 		return
 	}
+	if _, ok := errors.AsType[*idleError](err); ok {
+		o.State, o.Reason, o.Message, o.Kill = core.StateTimedOut, core.ReasonTimeout, err.Error(), false
+		return
+	}
 	if _, ok := errors.AsType[*replyError](err); ok {
 		o.State, o.Reason, o.Message = core.StateCancelled, core.ReasonClientGone, clientGone
 		// A caller that left after the function's last byte interrupted nothing.
@@ -310,6 +320,11 @@ func (x *exchange) blame(ctx context.Context, err error, o *core.Outcome) {
 func (x *exchange) timedOut(err error, o *core.Outcome) {
 	o.State, o.Reason = core.StateTimedOut, core.ReasonTimeout
 	timeout := x.call.Definition.Version.Spec.Timeout
+	if x.switched {
+		o.Kill = true
+		o.Message = fmt.Sprintf("the connection to %s was open for longer than its timeout of %s; raise timeout if it needs longer", x.function(), timeout)
+		return
+	}
 	if _, ok := errors.AsType[*callerError](err); ok {
 		o.Message = fmt.Sprintf("the caller did not send its body within the timeout of %s", timeout)
 		return
@@ -318,6 +333,7 @@ func (x *exchange) timedOut(err error, o *core.Outcome) {
 	o.Message = fmt.Sprintf("%s did not finish its answer within its timeout of %s; raise timeout if it needs longer", x.function(), timeout)
 }
 
+// clientGone is what a run says whose caller has left.
 const clientGone = "the caller closed the connection before it had the whole answer"
 
 // cancelled fills in the outcome of a run whose ctx was cancelled.

@@ -8,17 +8,23 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dayfly-io/dayfly/internal/core"
 )
 
 // An upload sends a body that is large, or of unknown length, while the
 // answer is read. Its fields are the goroutine's until done is closed.
 type upload struct {
-	cn     *conn
-	body   io.Reader
-	length int64 // -1 when it is not known
-	sent   int64
-	err    error
-	done   chan struct{}
+	cn      *conn
+	request *core.Request
+	framing framing
+	sent    int64
+	err     error
+	done    chan struct{}
+
+	// wanted is closed when the function asks for the body, over when nobody
+	// will want it any more; both are nil when it is sent unasked.
+	wanted, over chan struct{}
 
 	// failed is set before the connection is aborted for the caller's fault,
 	// so that who is woken by that knows it from an abort of its own.
@@ -36,18 +42,60 @@ const (
 
 var uploadBuffers = sync.Pool{New: func() any { return new([uploadBuffer]byte) }}
 
-// startUpload begins to send; the caller must call stop.
-func startUpload(cn *conn, body io.Reader, length int64) *upload {
-	u := &upload{cn: cn, body: body, length: length, done: make(chan struct{})}
+// startUpload begins to send, on demand if it waits; the caller must call
+// stop.
+func startUpload(cn *conn, r *core.Request, f framing, waits bool) *upload {
+	u := &upload{cn: cn, request: r, framing: f, done: make(chan struct{})}
+	if waits {
+		u.wanted, u.over = make(chan struct{}), make(chan struct{})
+	}
 	go u.run()
 	return u
 }
 
+// clear says that the function asks for the body. Only the first time counts.
+func (u *upload) clear() {
+	if u.wanted == nil {
+		return
+	}
+	select {
+	case <-u.wanted:
+	default:
+		close(u.wanted)
+	}
+}
+
+// demandWait is how long a function that is asked whether it wants the body
+// may say nothing, before it is taken for one that does not know the question.
+const demandWait = time.Second
+
+var errUnwanted = errors.New("the function answered without asking for the body")
+
+// demanded waits until the body may be sent.
+func (u *upload) demanded() bool {
+	if u.wanted == nil {
+		return true
+	}
+	t := time.NewTimer(demandWait)
+	defer t.Stop()
+	select {
+	case <-u.wanted:
+	case <-t.C:
+	case <-u.over:
+		return false
+	}
+	return true
+}
+
 func (u *upload) run() {
 	defer close(u.done)
+	if !u.demanded() {
+		u.err = errUnwanted
+		return
+	}
 	buf, _ := uploadBuffers.Get().(*[uploadBuffer]byte)
 	defer uploadBuffers.Put(buf)
-	if u.length < 0 {
+	if u.framing == chunks {
 		u.err = u.sendChunked(buf[:])
 	} else {
 		u.err = u.sendKnown(buf[:])
@@ -60,16 +108,17 @@ func (u *upload) run() {
 }
 
 func (u *upload) sendKnown(buf []byte) error {
-	for u.sent < u.length {
-		n, err := read(u.body, buf[:min(int64(len(buf)), u.length-u.sent)])
+	length := u.request.Length
+	for u.sent < length {
+		n, err := read(u.request.Body, buf[:min(int64(len(buf)), length-u.sent)])
 		if n > 0 {
 			if _, err := u.cn.Write(buf[:n]); err != nil {
 				return fmt.Errorf("send the body: %w", err)
 			}
 			u.sent += int64(n)
 		}
-		if err != nil && u.sent < u.length {
-			return bodyError(err, u.sent, u.length)
+		if err != nil && u.sent < length {
+			return bodyError(err, u.sent, length)
 		}
 	}
 	return nil
@@ -77,7 +126,7 @@ func (u *upload) sendKnown(buf []byte) error {
 
 func (u *upload) sendChunked(buf []byte) error {
 	for {
-		n, err := read(u.body, buf[chunkFront:len(buf)-chunkBack])
+		n, err := read(u.request.Body, buf[chunkFront:len(buf)-chunkBack])
 		if n > 0 {
 			if _, err := u.cn.Write(frame(buf, n)); err != nil {
 				return fmt.Errorf("send the body: %w", err)
@@ -91,7 +140,7 @@ func (u *upload) sendChunked(buf []byte) error {
 			return &callerError{fmt.Errorf("the caller's body broke off after %d bytes: %w", u.sent, err)}
 		}
 	}
-	if _, err := io.WriteString(u.cn, "0\r\n\r\n"); err != nil {
+	if _, err := u.cn.Write(appendEnd(buf[:0], u.request)); err != nil {
 		return fmt.Errorf("send the body: %w", err)
 	}
 	return nil
@@ -116,6 +165,9 @@ const lateBody = 50 * time.Millisecond
 // exchange is over, and the rest of the body is not wanted, it makes an end
 // of it. It gives the error of sending; a body cut off by stop is one.
 func (u *upload) stop(answered bool) error {
+	if u.over != nil {
+		close(u.over)
+	}
 	if answered {
 		t := time.NewTimer(lateBody)
 		select {
@@ -129,7 +181,7 @@ func (u *upload) stop(answered bool) error {
 	default:
 		u.cut = !u.failed.Load()
 		u.cn.abort()
-		if r, ok := u.body.(readDeadliner); ok {
+		if r, ok := u.request.Body.(readDeadliner); ok {
 			_ = r.SetReadDeadline(past)
 		}
 		<-u.done

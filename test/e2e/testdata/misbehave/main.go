@@ -209,6 +209,18 @@ var paths = map[string]http.HandlerFunc{
 	"/eat":  func(http.ResponseWriter, *http.Request) { eat() },
 	"/fork": func(w http.ResponseWriter, _ *http.Request) { tell(w, forkBomb()) },
 
+	"/socket":   socket,
+	"/upgrade":  upgrade,
+	"/events":   events,
+	"/trailers": trailers,
+	"/hints":    hints,
+	"/pump":     pump,
+	"/refuse": func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "too much", http.StatusRequestEntityTooLarge)
+	},
+	"/rpc": rpc,
+	"/raw": said,
+
 	"/half":    raw("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nthe first part of it"),
 	"/chunk":   raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n"),
 	"/nothing": raw(""),
