@@ -30,6 +30,8 @@ const usage = `usage: go run . COMMAND [flags]
   hot       calls per second of instances that are there, against none of us
   memory    memory of the server, idle and after a million calls
   unpack    loading and unpacking an image
+  functions start of a server, and calls, with 100,000 functions and with ten
+  frozen    memory of a server with 2,000 frozen instances, and thawing them
   doc       write docs/performance.md from the newest results
 
 go run . COMMAND -h lists the flags of a command.
@@ -62,6 +64,7 @@ func run(ctx context.Context, args []string) error {
 	peers := flags.String("peers", ".peers", "directory with peers that are not installed, as run.sh fetches them")
 	measures := map[string]func(*flag.FlagSet) take{
 		"cold": cold, "coldrate": coldRate, "hot": hot, "memory": memory, "unpack": unpack,
+		"functions": functions, "frozen": frozen,
 	}
 	if args[0] == peer.ProxyCommand && len(args) == 3 { // started by hot, where it already is
 		return peer.RunProxy(ctx, args[1], args[2])
@@ -222,4 +225,23 @@ func unpack(f *flag.FlagSet) take {
 	f.IntVar(&o.Rounds, "rounds", 5, "rounds")
 	f.IntVar(&o.Megabytes, "mb", 250, "size of the layer, about")
 	return func(ctx context.Context, b *measure.Bench) error { return measure.Unpack(ctx, b, o) }
+}
+
+func functions(f *flag.FlagSet) take {
+	var o measure.FunctionsOptions
+	f.IntVar(&o.Few, "few", 10, "functions of the one server")
+	f.IntVar(&o.Many, "many", 100_000, "functions of the other server")
+	f.IntVar(&o.Starts, "starts", 5, "starts of each")
+	f.IntVar(&o.Rounds, "rounds", 6, "rounds of calls")
+	f.IntVar(&o.Calls, "calls", 20_000, "calls of each in a round")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Functions(ctx, b, o) }
+}
+
+func frozen(f *flag.FlagSet) take {
+	var o measure.FrozenOptions
+	f.IntVar(&o.Instances, "instances", 2000, "instances that are held")
+	f.IntVar(&o.Steps, "steps", 4, "steps in which they are started")
+	f.IntVar(&o.Thaws, "thaws", 500, "instances that are called when all are frozen")
+	f.DurationVar(&o.Settle, "settle", 5*time.Second, "rest before each look")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Frozen(ctx, b, o) }
 }

@@ -21,6 +21,8 @@ var measures = []struct {
 	{"hot", "Hot calls", hot},
 	{"memory", "Memory of the server", memory},
 	{"unpack", "Loading an image", unpack},
+	{"functions", "Many functions", functions},
+	{"frozen", "Frozen instances", frozen},
 }
 
 // Goal is a number that was wanted, and what was measured.

@@ -153,6 +153,28 @@ func (s *Server) AwaitNoInstances(ctx context.Context) (int, error) {
 	}
 }
 
+// AwaitInstances waits until n instances are in a state.
+func (s *Server) AwaitInstances(ctx context.Context, state string, n int) error {
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		list, err := s.Instances(ctx)
+		if err != nil {
+			return fmt.Errorf("list the instances: %w", err)
+		}
+		found := 0
+		for _, in := range list {
+			if in.State == state {
+				found++
+			}
+		}
+		if found == n {
+			return nil
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("%d instances are %s after %s, not %d", found, state, patience, n)
+		}
+	}
+}
+
 // Recorded counts the runs that are on disk: rows of the history and of runs
 // that go on, and those that ended well by the counter that the store keeps.
 // The server has been stopped.
