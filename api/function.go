@@ -30,12 +30,24 @@ type Spec struct {
 	Port        int               `json:"port,omitempty" minimum:"1" maximum:"65535" doc:"http only: where the process listens; 8080 unless set"`
 	Memory      Bytes             `json:"memory,omitzero" doc:"a number and a unit; 128MiB unless set" example:"128MiB"`
 	CPU         float64           `json:"cpu,omitempty" minimum:"0.01" maximum:"1024" doc:"processors; 1 unless set" example:"0.5"`
+	CPUWeight   int               `json:"cpu_weight,omitempty" minimum:"1" maximum:"10000" doc:"the share of the processors beside other instances when there are too few for all; 100 unless set"`
+	Root        string            `json:"root,omitempty" pattern:"^(read_only|writable\\([0-9.]+ ?[kKMGT]?i?B\\))$" doc:"whether the process can write to the root of its file system, and how much, in memory: read_only unless set, or writable(SIZE)" example:"writable(64MiB)"`
+	Mounts      []Mount           `json:"mounts,omitempty" nullable:"false" maxItems:"16" doc:"directories of the host"`
+	GPUs        any               `json:"gpus,omitempty" doc:"refused with not_implemented"`
+	Devices     any               `json:"devices,omitempty" doc:"refused with not_implemented"`
 	Timeout     Duration          `json:"timeout,omitzero" doc:"of a waiting call; 30s unless set" example:"30s"`
 	Network     string            `json:"network,omitempty" enum:"egress,none" doc:"what an instance can reach; egress unless set"`
 	Env         map[string]string `json:"env,omitempty"`
 	Instances   InstanceBounds    `json:"instances,omitzero"`
 	Concurrency Concurrency       `json:"concurrency,omitzero"`
 	Limits      Limits            `json:"limits,omitzero"`
+}
+
+// Mount is a directory of the host that a function sees.
+type Mount struct {
+	Name     string `json:"name" minLength:"1" doc:"under which the server allows it" example:"models"`
+	Path     string `json:"path" pattern:"^/" doc:"where the function finds it" example:"/data"`
+	ReadOnly bool   `json:"read_only,omitempty" doc:"the function may only read it"`
 }
 
 // InstanceBounds bounds the hot instances of a function.

@@ -70,6 +70,9 @@ func specFlags(flags *pflag.FlagSet, v *api.NewVersion) (env *[]string) {
 	flags.StringVar(&v.Contract, "contract", "", "`CONTRACT`: how the process is talked to, http or job (default http)")
 	flags.Var(&text[api.Bytes]{to: &v.Memory, parse: api.ParseBytes}, "memory", "`SIZE` of the memory an instance may use (default 128MiB)")
 	flags.Var(&text[float64]{to: &v.CPU, parse: parseCPU}, "cpu", "`PROCESSORS` an instance may use (default 1)")
+	flags.IntVar(&v.CPUWeight, "cpu-weight", 0, "`WEIGHT` of an instance beside others where processors are short (default 100)")
+	flags.StringVar(&v.Root, "root", "", "`ROOT` of the file system: read_only or 'writable(SIZE)', in memory (default read_only)")
+	flags.Var(mountFlag{&v.Mounts}, "mount", "a directory that the server allows, `NAME=PATH` or NAME=PATH:ro; may be repeated")
 	flags.Var(&text[api.Duration]{to: &v.Timeout, parse: api.ParseDuration}, "timeout", "`TIME` a run may take (default 30s)")
 	flags.StringVar(&v.Network, "network", "", "`NETWORK` an instance can reach: egress or none (default egress)")
 	flags.IntVar(&v.Port, "port", 0, "`PORT` where an http function listens (default 8080)")
@@ -77,6 +80,44 @@ func specFlags(flags *pflag.FlagSet, v *api.NewVersion) (env *[]string) {
 	flags.StringArrayVar(&v.Command, "command", nil, "`WORD` to run in place of the image's entrypoint and cmd; repeat for each word")
 	flags.StringVar(&v.Description, "description", "", "`TEXT` that says what the function is for")
 	return flags.StringArray("env", nil, "an environment variable, `K=V`; may be repeated")
+}
+
+// mountFlag gathers directories of the host.
+type mountFlag struct{ to *[]api.Mount }
+
+// String gives what was set.
+func (m mountFlag) String() string {
+	if m.to == nil {
+		return ""
+	}
+	var out []string
+	for _, v := range *m.to {
+		out = append(out, mountText(v))
+	}
+	return strings.Join(out, " ")
+}
+
+// Type names the kind of value in help texts.
+func (m mountFlag) Type() string { return "mount" }
+
+// Set reads one more.
+func (m mountFlag) Set(s string) error {
+	name, path, ok := strings.Cut(s, "=")
+	if !ok || name == "" || !strings.HasPrefix(path, "/") {
+		return fmt.Errorf("%q is no mount: write NAME=/path/in/the/function, or NAME=/path/in/the/function:ro", s)
+	}
+	v := api.Mount{Name: name}
+	v.Path, v.ReadOnly = strings.CutSuffix(path, ":ro")
+	*m.to = append(*m.to, v)
+	return nil
+}
+
+// mountText gives a mount as --mount takes it.
+func mountText(m api.Mount) string {
+	if m.ReadOnly {
+		return m.Name + "=" + m.Path + ":ro"
+	}
+	return m.Name + "=" + m.Path
 }
 
 // text is a flag whose value is read from text; it is shown as empty until it
@@ -211,7 +252,13 @@ func specRows(f api.Spec, digest string) (rows [][]string) {
 		add("port", strconv.Itoa(f.Port))
 	}
 	add("memory", f.Memory.String())
-	add("cpu", cpu(f.CPU))
+	add("cpu", cpuDetail(f))
+	if f.Root != "read_only" {
+		add("root", f.Root)
+	}
+	for _, m := range f.Mounts {
+		add("mount", mountText(m))
+	}
 	add("timeout", limit(f.Timeout))
 	add("network", f.Network)
 	if f.Instances.Max > 0 {
@@ -295,6 +342,14 @@ func (s *session) functionDeleteCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// cpuDetail tells the weight, too, where it is not that of others.
+func cpuDetail(s api.Spec) string {
+	if s.CPUWeight == 0 || s.CPUWeight == 100 {
+		return cpu(s.CPU)
+	}
+	return cpu(s.CPU) + ", weight " + strconv.Itoa(s.CPUWeight)
 }
 
 func cpu(n float64) string { return strconv.FormatFloat(n, 'g', -1, 64) }

@@ -85,7 +85,7 @@ type HostDirectory struct {
 	Exec bool
 }
 
-// ParseHostDirectory reads NAME=/path, with :ro, :exec or :ro,exec behind it.
+// ParseHostDirectory reads NAME=/path, with :ro, :exec or both behind it.
 func ParseHostDirectory(s string) (HostDirectory, error) {
 	name, where, ok := strings.Cut(s, "=")
 	d := HostDirectory{Name: name, Path: where}
@@ -95,18 +95,20 @@ func ParseHostDirectory(s string) (HostDirectory, error) {
 	if err := ValidateName("directory", name); err != nil {
 		return d, err
 	}
-	if i := strings.LastIndexByte(where, ':'); i >= 0 && !strings.Contains(where[i:], "/") {
-		d.Path = where[:i]
-		for o := range strings.SplitSeq(where[i+1:], ",") {
-			switch o {
-			case "ro":
-				d.ReadOnly = true
-			case "exec":
-				d.Exec = true
-			default:
-				return d, Invalid("%q has the option %q, which is not known: there are ro and exec", s, o)
-			}
+	for {
+		i := strings.LastIndexByte(d.Path, ':')
+		if i < 0 || strings.Contains(d.Path[i:], "/") {
+			break
 		}
+		switch o := d.Path[i+1:]; o {
+		case "ro":
+			d.ReadOnly = true
+		case "exec":
+			d.Exec = true
+		default:
+			return d, Invalid("%q has the option %q, which is not known: there are ro and exec", s, o)
+		}
+		d.Path = d.Path[:i]
 	}
 	if !strings.HasPrefix(d.Path, "/") || path.Clean(d.Path) != d.Path {
 		return d, Invalid("%q names the path %q: write an absolute one, without . and .. in it", s, d.Path)

@@ -42,7 +42,7 @@ func TestParseHostDirectory(t *testing.T) {
 	for text, want := range map[string]core.HostDirectory{
 		"data=/srv/data":           {Name: "data", Path: "/srv/data"},
 		"data=/srv/data:ro":        {Name: "data", Path: "/srv/data", ReadOnly: true},
-		"tools=/opt/tools:ro,exec": {Name: "tools", Path: "/opt/tools", ReadOnly: true, Exec: true},
+		"tools=/opt/tools:ro:exec": {Name: "tools", Path: "/opt/tools", ReadOnly: true, Exec: true},
 		"a=/srv/a:b/c":             {Name: "a", Path: "/srv/a:b/c"},
 		"a=/srv/a=b:exec":          {Name: "a", Path: "/srv/a=b", Exec: true},
 	} {

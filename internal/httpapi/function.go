@@ -56,9 +56,13 @@ func (h *Handler) putFunction(ctx context.Context, p core.Principal, in *struct 
 	if in.IfNoneMatch != "" && in.IfNoneMatch != "*" {
 		return nil, core.Invalid("If-None-Match is %q; it can only be *", in.IfNoneMatch)
 	}
+	spec, err := coreSpec(in.Body.Spec)
+	if err != nil {
+		return nil, err
+	}
 	n := core.NewVersion{
 		App: in.App, Function: in.Function, Description: in.Body.Description,
-		Annotations: core.Annotations(in.Body.Annotations), Spec: coreSpec(in.Body.Spec),
+		Annotations: core.Annotations(in.Body.Annotations), Spec: spec,
 		By: p.Name, IfMatch: in.IfMatch, Create: in.IfNoneMatch == "*",
 	}
 	d, err := h.cfg.Deployer.Save(ctx, p, n)
@@ -94,12 +98,25 @@ func wireFunction(d core.Definition) api.Function {
 }
 
 // coreSpec reads a spec. What it may hold is for core to say.
-func coreSpec(s api.Spec) core.Spec {
+func coreSpec(s api.Spec) (core.Spec, error) {
+	for key, value := range map[string]any{"gpus": s.GPUs, "devices": s.Devices} {
+		if value != nil {
+			return core.Spec{}, core.NotYet(key)
+		}
+	}
+	var root core.Root
+	if s.Root != "" {
+		var err error
+		if root, err = core.ParseRoot(s.Root); err != nil {
+			return core.Spec{}, err
+		}
+	}
 	l := s.Limits
 	return core.Spec{
 		Image: s.Image, Contract: core.Contract(s.Contract), Command: s.Command, Args: s.Args,
 		ContentType: s.ContentType, Stream: s.Stream, Port: s.Port, Memory: core.Bytes(s.Memory),
-		CPU: core.CPU(math.Round(s.CPU * 1000)), Timeout: time.Duration(s.Timeout),
+		CPU: core.CPU(math.Round(s.CPU * 1000)), CPUWeight: core.CPUWeight(s.CPUWeight), Timeout: time.Duration(s.Timeout),
+		Root: root, Mounts: each(s.Mounts, func(m api.Mount) core.Mount { return core.Mount(m) }),
 		Network: core.Network(s.Network), Env: s.Env,
 		Instances:   core.Instances{Max: s.Instances.Max, Idle: time.Duration(s.Instances.Idle)},
 		Concurrency: core.Concurrency{PerInstance: s.Concurrency.PerInstance},
@@ -108,7 +125,16 @@ func coreSpec(s api.Spec) core.Spec {
 			Log: core.Bytes(l.Log), Headers: core.Bytes(l.Headers), Tmp: core.Bytes(l.Tmp),
 			Pids: l.Pids, Files: l.Files, Waiting: l.Waiting, Wait: time.Duration(l.Wait),
 		},
+	}, nil
+}
+
+// each converts a list; nil stays nil.
+func each[A, B any](list []A, convert func(A) B) []B {
+	var out []B
+	for _, v := range list {
+		out = append(out, convert(v))
 	}
+	return out
 }
 
 func wireSpec(s core.Spec) api.Spec {
@@ -116,7 +142,8 @@ func wireSpec(s core.Spec) api.Spec {
 	return api.Spec{
 		Image: s.Image, Contract: string(s.Contract), Command: s.Command, Args: s.Args,
 		ContentType: s.ContentType, Stream: s.Stream, Port: s.Port, Memory: api.Bytes(s.Memory),
-		CPU: float64(s.CPU) / 1000, Timeout: api.Duration(s.Timeout),
+		CPU: float64(s.CPU) / 1000, CPUWeight: int(s.CPUWeight), Timeout: api.Duration(s.Timeout),
+		Root: s.Root.String(), Mounts: each(s.Mounts, func(m core.Mount) api.Mount { return api.Mount(m) }),
 		Network: string(s.Network), Env: s.Env,
 		Instances:   api.InstanceBounds{Max: s.Instances.Max, Idle: api.Duration(s.Instances.Idle)},
 		Concurrency: api.Concurrency{PerInstance: s.Concurrency.PerInstance},

@@ -37,7 +37,7 @@ func (h *Handler) openapi(w http.ResponseWriter, r *http.Request) {
 // that a newer server does not break a strict client. Bodies of requests stay
 // closed: a key that is not known is an error.
 func loosenAnswers(schemas map[string]*huma.Schema) {
-	requests := map[string]bool{"NewVersion": true, "InstanceBounds": true, "Limits": true}
+	requests := map[string]bool{"NewVersion": true, "InstanceBounds": true, "Concurrency": true, "Limits": true, "Mount": true}
 	for name, s := range schemas {
 		if closed, ok := s.AdditionalProperties.(bool); ok && !closed && !requests[name] {
 			s.AdditionalProperties = nil

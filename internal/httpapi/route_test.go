@@ -109,6 +109,14 @@ func TestWhatIsWrongWithARequest(t *testing.T) {
 		{"no image", "PUT", function, `{}`, "", 422, "invalid", "image"},
 		{"unknown key", "PUT", function, `{"image":"a","imagee":"b"}`, "", 422, "invalid", "imagee"},
 		{"unknown limit", "PUT", function, `{"image":"a","limits":{"pid":1}}`, "", 422, "invalid", "limits.pid"},
+		{"unknown concurrency", "PUT", function, `{"image":"a","concurrency":{"per_instnce":1}}`, "", 422, "invalid", "concurrency.per_instnce"},
+		{"unknown mount key", "PUT", function, `{"image":"a","mounts":[{"name":"a","path":"/a","source":"/b"}]}`, "", 422, "invalid", "mounts[0].source"},
+		{"mount without a path", "PUT", function, `{"image":"a","mounts":[{"name":"a"}]}`, "", 422, "invalid", "path"},
+		{"root", "PUT", function, `{"image":"a","root":"writable"}`, "", 422, "invalid", "body.root"},
+		{"root without a unit", "PUT", function, `{"image":"a","root":"writable(64)"}`, "", 422, "invalid", "body.root"},
+		{"root of nothing", "PUT", function, `{"image":"a","root":"writable(0B)"}`, "", 400, "invalid", "read_only"},
+		{"gpus", "PUT", function, `{"image":"a","gpus":1}`, "", 501, "not_implemented", "leave gpus out"},
+		{"devices", "PUT", function, `{"image":"a","devices":["/dev/kvm"]}`, "", 501, "not_implemented", "leave devices out"},
 		{"size", "PUT", function, `{"image":"a","memory":"128"}`, "", 422, "invalid", "128MiB"},
 		{"duration", "PUT", function, `{"image":"a","timeout":"30"}`, "", 422, "invalid", "1m30s"},
 		{"port", "PUT", function, `{"image":"a","port":70000}`, "", 422, "invalid", "body.port"},
@@ -151,7 +159,8 @@ func TestPutFunctionReadsEveryKey(t *testing.T) {
 	}})
 	w := ask(t, h, "PUT", "/v1/apps/shop/functions/h%C3%A9llo", `{
 		"image": "shop/resize:1.2", "contract": "job", "command": ["/bin/x", "-v"], "args": "body", "content_type": "text/plain",
-		"stream": true, "port": 9000, "memory": "256MiB", "cpu": 0.25, "timeout": "1m30s", "network": "none", "env": {"K": "V"},
+		"stream": true, "port": 9000, "memory": "256MiB", "cpu": 0.25, "timeout": "1m30s",
+		"cpu_weight": 50, "root": "writable(8MiB)", "mounts": [{"name": "models", "path": "/models", "read_only": true}], "network": "none", "env": {"K": "V"},
 		"instances": {"max": 3, "idle": "5s"}, "concurrency": {"per_instance": 7}, "description": "about", "annotations": {"a": [1]},
 		"limits": {"start": "1s", "body": "2MiB", "result": "3MiB", "log": "4KiB", "headers": "5KiB", "tmp": "6MiB",
 			"pids": 7, "files": 8, "waiting": 9, "wait": "10ms"}}`, `If-Match: "25"`, "Content-Type: application/json")
@@ -163,8 +172,10 @@ func TestPutFunctionReadsEveryKey(t *testing.T) {
 		By: "local", IfMatch: `"25"`,
 		Spec: core.Spec{
 			Image: "shop/resize:1.2", Contract: core.ContractJob, Command: []string{"/bin/x", "-v"}, Args: "body", ContentType: "text/plain",
-			Stream: true, Port: 9000, Memory: 256 * core.MiB, CPU: 250, Timeout: 90 * time.Second, Network: core.NetworkNone,
-			Env: map[string]string{"K": "V"}, Instances: core.Instances{Max: 3, Idle: 5 * time.Second},
+			Stream: true, Port: 9000, Memory: 256 * core.MiB, CPU: 250, CPUWeight: 50, Timeout: 90 * time.Second,
+			Root: core.Root{Writable: 8 * core.MiB}, Mounts: []core.Mount{{Name: "models", Path: "/models", ReadOnly: true}},
+			Network: core.NetworkNone,
+			Env:     map[string]string{"K": "V"}, Instances: core.Instances{Max: 3, Idle: 5 * time.Second},
 			Concurrency: core.Concurrency{PerInstance: 7},
 			Limits: core.Limits{
 				Start: time.Second, Body: 2 * core.MiB, Result: 3 * core.MiB, Log: 4 * core.KiB, Headers: 5 * core.KiB,

@@ -24,6 +24,7 @@ const maxProblems = 10
 type decoder struct {
 	name     string
 	problems []string
+	notYet   int // of the problems, those that are keys which cannot be had yet
 }
 
 // fail notes what is wrong at the token; path is the key it belongs to.
@@ -48,7 +49,11 @@ func (d *decoder) err() error {
 	if len(d.problems) == 0 {
 		return nil
 	}
-	return core.Invalid("%s", strings.Join(d.problems, "\n"))
+	text := strings.Join(d.problems, "\n")
+	if d.notYet == len(d.problems) {
+		return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented, "%s", text)
+	}
+	return core.Invalid("%s", text)
 }
 
 func (d *decoder) file(text []byte) *File {
@@ -173,14 +178,19 @@ func (d *decoder) structure(node ast.Node, v reflect.Value, path string) {
 	d.mapping(node, path, func(e *ast.MappingValueNode, key string) {
 		field, ok := fields[key]
 		if !ok {
-			d.unknown(e, key, path, fields)
+			d.unknown(e, key, path, v.Type(), fields)
 			return
 		}
 		d.value(e.Value, v.FieldByIndex(field.Index), join(path, key), field.Tag.Get("zero") == "allowed")
 	})
 }
 
-func (d *decoder) unknown(e *ast.MappingValueNode, key, path string, fields map[string]reflect.StructField) {
+func (d *decoder) unknown(e *ast.MappingValueNode, key, path string, v reflect.Type, fields map[string]reflect.StructField) {
+	if err := core.NotYet(key); err != nil && v == reflect.TypeFor[Function]() {
+		d.fail(e.Key.GetToken(), path, "%s", core.AsError(err).Message)
+		d.notYet++
+		return
+	}
 	known := slices.Sorted(maps.Keys(fields))
 	if near := nearest(key, known); near != "" {
 		d.fail(e.Key.GetToken(), path, "unknown key %q; did you mean %q?", key, near)
@@ -216,6 +226,11 @@ func (d *decoder) value(node ast.Node, v reflect.Value, path string, zero bool) 
 		scalar(d, node, path, p, core.ParseBytes)
 	case *core.CPU:
 		scalar(d, node, path, p, core.ParseCPU)
+	case *core.CPUWeight:
+		scalar(d, node, path, p, parseWeight)
+	case *core.Root:
+		scalar(d, node, path, p, core.ParseRoot)
+		return
 	case *time.Duration:
 		scalar(d, node, path, p, parseDuration)
 	case *core.Annotations:
@@ -245,6 +260,8 @@ func (d *decoder) compound(node ast.Node, v reflect.Value, path string) {
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		d.structure(node, v.Elem(), path)
+	case reflect.Slice:
+		d.list(node, v, path)
 	case reflect.Map:
 		v.Set(reflect.MakeMap(v.Type()))
 		d.mapping(node, path, func(e *ast.MappingValueNode, key string) {
@@ -254,6 +271,20 @@ func (d *decoder) compound(node ast.Node, v reflect.Value, path string) {
 		})
 	default:
 		d.structure(node, v, path)
+	}
+}
+
+// list fills a list of mappings.
+func (d *decoder) list(node ast.Node, v reflect.Value, path string) {
+	items, ok := node.(ast.ArrayNode)
+	if !ok {
+		d.fail(node.GetToken(), path, "%s is not allowed here: a list must follow, each line of it beginning with -", describe(node))
+		return
+	}
+	for i := items.ArrayRange(); i.Next(); {
+		elem := reflect.New(v.Type().Elem()).Elem()
+		d.structure(i.Value(), elem, fmt.Sprintf("%s[%d]", path, v.Len()))
+		v.Set(reflect.Append(v, elem))
 	}
 }
 
@@ -336,6 +367,11 @@ func parseDuration(s string) (time.Duration, error) {
 		return 0, core.Invalid("%q is not a duration: write a number and a unit, such as 30s, 500ms or 5m", s)
 	}
 	return v, nil
+}
+
+func parseWeight(s string) (core.CPUWeight, error) {
+	n, err := parseInt(s)
+	return core.CPUWeight(n), err
 }
 
 func parseBool(s string) (bool, error) {

@@ -51,6 +51,12 @@ type Function struct {
 	Memory core.Bytes `yaml:"memory,omitempty" jsonschema:"default=128MiB"`
 	// The processors an instance may use.
 	CPU core.CPU `yaml:"cpu,omitempty" jsonschema:"default=1"`
+	// The share of the processors beside other instances when there are too few for all: one of 200 gets twice as much as one of 100.
+	CPUWeight core.CPUWeight `yaml:"cpu_weight,omitempty" jsonschema:"minimum=1,maximum=10000,default=100"`
+	// Whether the process can write to the root of its file system, and how much; it is in memory, and counts as memory.
+	Root core.Root `yaml:"root,omitempty" jsonschema:"default=read_only"`
+	// Directories of the host, by the names under which the server allows them.
+	Mounts []Mount `yaml:"mounts,omitempty" jsonschema:"maxItems=16"`
 	// How long a run may take.
 	Timeout time.Duration `yaml:"timeout,omitempty" jsonschema:"default=30s"`
 	// What an instance can reach: egress lets connections out, none is the loopback interface only.
@@ -67,6 +73,16 @@ type Function struct {
 	Description string `yaml:"description,omitempty"`
 	// Notes of your own: any value under a key.
 	Annotations core.Annotations `yaml:"annotations,omitempty"`
+}
+
+// Mount is a directory of the host that the function sees.
+type Mount struct {
+	// The name under which the server allows it (dayfly server --allow-mount).
+	Name string `yaml:"name" jsonschema:"required,minLength=1,example=models"`
+	// Where the function finds it.
+	Path string `yaml:"path" jsonschema:"required,pattern=^/,example=/data"`
+	// Whether the function may only read it.
+	ReadOnly bool `yaml:"read_only,omitempty" jsonschema:"default=false"`
 }
 
 // Build says how an image is made from source.
@@ -131,7 +147,8 @@ func (f *File) NewVersion(name, image string) api.NewVersion {
 		Spec: api.Spec{
 			Image: image, Contract: string(fn.Contract), Command: fn.Command, Args: fn.Args,
 			ContentType: fn.ContentType, Stream: fn.Stream, Port: fn.Port,
-			Memory: api.Bytes(fn.Memory), CPU: float64(fn.CPU) / 1000, Timeout: api.Duration(fn.Timeout),
+			Memory: api.Bytes(fn.Memory), CPU: float64(fn.CPU) / 1000, CPUWeight: int(fn.CPUWeight), Timeout: api.Duration(fn.Timeout),
+			Root: rootText(fn.Root), Mounts: mountsAs(fn.Mounts, func(m Mount) api.Mount { return api.Mount(m) }),
 			Network: string(fn.Network), Env: fn.Env,
 			Instances:   api.InstanceBounds{Max: fn.Instances.Max, Idle: api.Duration(fn.Instances.Idle)},
 			Concurrency: api.Concurrency{PerInstance: fn.Concurrency.PerInstance},
@@ -144,6 +161,23 @@ func (f *File) NewVersion(name, image string) api.NewVersion {
 	}
 }
 
+// rootText gives a root as the API takes it; "" for one to be read only.
+func rootText(r core.Root) string {
+	if r == (core.Root{}) {
+		return ""
+	}
+	return r.String()
+}
+
+// mountsAs gives mounts as another layer has them; nil for none.
+func mountsAs[T any](mounts []Mount, as func(Mount) T) []T {
+	var out []T
+	for _, m := range mounts {
+		out = append(out, as(m))
+	}
+	return out
+}
+
 // Spec gives the spec of the function, run from image. What the file does not
 // say is left at zero.
 func (f Function) Spec(image string) core.Spec {
@@ -151,7 +185,8 @@ func (f Function) Spec(image string) core.Spec {
 	return core.Spec{
 		Image: image, Contract: f.Contract, Command: f.Command, Args: f.Args,
 		ContentType: f.ContentType, Stream: f.Stream, Port: f.Port,
-		Memory: f.Memory, CPU: f.CPU, Timeout: f.Timeout, Network: f.Network, Env: f.Env,
+		Memory: f.Memory, CPU: f.CPU, CPUWeight: f.CPUWeight, Timeout: f.Timeout, Network: f.Network, Env: f.Env,
+		Root: f.Root, Mounts: mountsAs(f.Mounts, func(m Mount) core.Mount { return core.Mount(m) }),
 		Instances:   core.Instances{Max: f.Instances.Max, Idle: f.Instances.Idle},
 		Concurrency: core.Concurrency{PerInstance: f.Concurrency.PerInstance},
 		Limits: core.Limits{

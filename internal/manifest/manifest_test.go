@@ -24,6 +24,12 @@ functions:
     port: 9000
     memory: 128MiB
     cpu: 0.5
+    cpu_weight: 200
+    root: writable(16MiB)
+    mounts:
+      - {name: models, path: /models, read_only: true}
+      - name: data
+        path: /var/data
     timeout: 30s
     network: none
     env: {QUALITY: "85", LEVEL: 7, FAST: true, EMPTY: ""}
@@ -59,7 +65,9 @@ func TestParseReadsEveryKey(t *testing.T) {
 		Annotations: api.Annotations{"owner": []byte(`{"none":null,"on":true,"since":2026,"team":["a","b"]}`)},
 		Spec: api.Spec{
 			Image: "x", Contract: api.ContractHTTP, Command: []string{"/app", "-v"}, Port: 9000,
-			Memory: 128 * api.MiB, CPU: 0.5, Timeout: api.Duration(30 * time.Second), Network: api.NetworkNone,
+			Memory: 128 * api.MiB, CPU: 0.5, CPUWeight: 200, Root: "writable(16MiB)",
+			Mounts:  []api.Mount{{Name: "models", Path: "/models", ReadOnly: true}, {Name: "data", Path: "/var/data"}},
+			Timeout: api.Duration(30 * time.Second), Network: api.NetworkNone,
 			Env:         map[string]string{"QUALITY": "85", "LEVEL": "7", "FAST": "true", "EMPTY": ""},
 			Instances:   api.InstanceBounds{Max: 10, Idle: api.Duration(time.Minute)},
 			Concurrency: api.Concurrency{PerInstance: 80},
@@ -115,6 +123,19 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		"two per job":          {fn("image: i\ncontract: job\nconcurrency: {per_instance: 2}"), `m:5:33: functions.f.concurrency.per_instance: concurrency.per_instance is for the contract http only`},
 		"unknown concurrency":  {fn("image: i\nconcurrency: {per_instnce: 2}"), `m:4:19: functions.f.concurrency: unknown key "per_instnce"; did you mean "per_instance"?`},
 		"bare concurrency":     {fn("image: i\nconcurrency: 2"), `functions.f.concurrency: the single value 2 is not allowed here: a mapping of keys and values must follow`},
+		"weight of zero":       {fn("image: i\ncpu_weight: 0"), `m:4:17: functions.f.cpu_weight: 0 is not allowed here`},
+		"weight too high":      {fn("image: i\ncpu_weight: 10001"), `m:4:17: functions.f.cpu_weight: cpu_weight is 10001; it may be 1 to 10000`},
+		"root of no size":      {fn("image: i\nroot: writable"), `m:4:11: functions.f.root: "writable" is not a root: write read_only, or writable(SIZE)`},
+		"root over memory":     {fn("image: i\nroot: writable(1GiB)"), `m:4:11: functions.f.root: the root is writable(1GiB), which is more than the memory`},
+		"root is a mapping":    {fn("image: i\nroot: {writable: 1MiB}"), `functions.f.root: a mapping is not allowed here: a single value must follow`},
+		"mounts no list":       {fn("image: i\nmounts: {name: a, path: /a}"), `functions.f.mounts: a mapping is not allowed here: a list must follow`},
+		"mount is text":        {fn("image: i\nmounts: [/srv:/data]"), `functions.f.mounts[0]: the single value /srv:/data is not allowed here: a mapping`},
+		"mount unknown key":    {fn("image: i\nmounts: [{name: a, path: /a}, {name: b, source: /b}]"), `functions.f.mounts[1]: unknown key "source"; the keys here are name, path, read_only`},
+		"mount at /proc":       {fn("image: i\nmounts: [{name: a, path: /proc/x}]"), `functions.f.mounts: nothing can be mounted at /proc/x`},
+		"mount without a path": {fn("image: i\nmounts: [{name: a}]"), `functions.f.mounts: the mount of "a" has the path ""`},
+		"mount with no name":   {fn("image: i\nmounts: [{path: /a}]"), `functions.f.mounts: the name of the directory has 0 characters`},
+		"gpus and another":     {fn("image: i\ngpus: 1\nbananas: 1"), `m:4:5: functions.f: functions cannot have GPUs yet: leave gpus out`},
+		"devices elsewhere":    {fn("image: i\nlimits: {devices: 1}"), `functions.f.limits: unknown key "devices"`},
 		"cpu":                  {fn("image: i\ncpu: lots"), `m:4:10: functions.f.cpu: "lots" is not a number of processors`},
 		"contract":             {fn("image: i\ncontract: lambda"), `m:4:15: functions.f.contract: the contract "lambda" is not known: it is job or http`},
 		"network":              {fn("image: i\nnetwork: host"), `m:4:14: functions.f.network: the network "host" is not known`},
@@ -229,4 +250,13 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What Dayfly knows of and cannot do yet is told apart from a slip.
+func TestKeysThatCannotBeHadYet(t *testing.T) {
+	t.Parallel()
+	_, err := manifest.Parse("m", []byte(fn("image: i\ngpus: 1\ndevices: [/dev/kvm]")))
+	if !core.IsKind(err, core.KindNotImplemented) || !strings.Contains(err.Error(), "leave gpus out") || !strings.Contains(err.Error(), "leave devices out") {
+		t.Errorf("got %v", err)
+	}
 }

@@ -33,6 +33,10 @@ func schema(t *testing.T) []byte {
 			return &jsonschema.Schema{Type: "string", Pattern: `^[0-9]+(\.[0-9]+)? ?([KMGT]iB|[kKMGT]?B)$`, Examples: []any{"128MiB"}}
 		case reflect.TypeFor[core.CPU]():
 			return &jsonschema.Schema{Type: "number", ExclusiveMinimum: "0", Examples: []any{json.Number("0.5")}}
+		case reflect.TypeFor[core.Root]():
+			return &jsonschema.Schema{
+				Type: "string", Pattern: `^(read_only|writable\([0-9]+(\.[0-9]+)? ?([KMGT]iB|[kKMGT]?B)\))$`, Examples: []any{"read_only", "writable(64MiB)"},
+			}
 		case reflect.TypeFor[core.Annotations]():
 			return &jsonschema.Schema{Type: "object"}
 		case reflect.TypeFor[map[string]string]():
@@ -88,7 +92,7 @@ func TestSchemaDescribesEveryKey(t *testing.T) {
 	if err := json.Unmarshal(schema(t), &s); err != nil {
 		t.Fatal(err)
 	}
-	for _, def := range []string{"File", "Function", "Build", "Instances", "Concurrency", "Limits"} {
+	for _, def := range []string{"File", "Function", "Build", "Mount", "Instances", "Concurrency", "Limits"} {
 		if len(s.Defs[def].Properties) == 0 || s.Defs[def].AdditionalProperties {
 			t.Errorf("%s has no properties, or lets others pass", def)
 		}

@@ -16,6 +16,7 @@ import (
 func Command(version string) *cobra.Command {
 	c := Config{Version: version}
 	var memory string
+	var mounts []string
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "server",
@@ -37,6 +38,13 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 				}
 				c.Memory = m
 			}
+			for _, m := range mounts {
+				d, err := core.ParseHostDirectory(m)
+				if err != nil {
+					return err
+				}
+				c.Mounts = append(c.Mounts, d)
+			}
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
@@ -57,6 +65,7 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 	f.StringVar(&c.Driver, "driver", fromEnv("DAYFLY_DRIVER", DriverSandbox), "what makes instances: sandbox (DAYFLY_DRIVER)")
 	f.StringVar(&memory, "memory", os.Getenv("DAYFLY_MEMORY_TOTAL"), "memory for all instances together, such as 4GiB; four fifths of the machine's unless set")
 	f.StringSliceVar(&c.Hosts, "host", splitEnv("DAYFLY_HOSTS"), "further names by which the server is called (DAYFLY_HOSTS)")
+	f.StringArrayVar(&mounts, "allow-mount", splitEnv("DAYFLY_ALLOW_MOUNT"), "a directory that functions may mount, `NAME=/path`, behind it :ro (read only) or :exec (programs may run); may be repeated (DAYFLY_ALLOW_MOUNT, with commas)")
 	f.IntVar(&c.Prepared, "prepared", 4, "sandboxes kept ready for cold starts, per network; -1 for none")
 	f.IntVar(&c.KeepRuns, "keep-runs", 1_000_000, "how many runs the history keeps")
 	f.DurationVar(&c.KeepFor, "keep-for", 7*24*time.Hour, "how long the history keeps a run and its log")

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +34,8 @@ type Config struct {
 	Prepared int
 	// Hosts are names by which the server is called besides localhost.
 	Hosts []string
+	// Mounts are directories of the host that functions may mount.
+	Mounts []core.HostDirectory
 	// Token is what callers must show who do not come in by loopback.
 	Token string
 	// KeepRuns and KeepFor bound the history of runs; 1,000,000 and 7 days
@@ -64,6 +68,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Driver != DriverSandbox {
 		return c, core.Invalid("there is no driver %q: the one there is, is %s", c.Driver, DriverSandbox)
 	}
+	if err := checkMounts(c.Mounts, c.Data); err != nil {
+		return c, err
+	}
 	if c.Memory == 0 {
 		c.Memory = machineMemory() * 4 / 5
 	}
@@ -80,6 +87,40 @@ func (c Config) withDefaults() (Config, error) {
 		c.Version = buildVersion()
 	}
 	return c, access.CheckListen(c.Listen, c.Token)
+}
+
+// checkMounts refuses names that stand there twice, and directories by which
+// functions could reach what the server keeps.
+func checkMounts(mounts []core.HostDirectory, data string) error {
+	data = realPath(data)
+	for i, m := range mounts {
+		if slices.ContainsFunc(mounts[:i], func(o core.HostDirectory) bool { return o.Name == m.Name }) {
+			return core.Invalid("two directories are allowed under the name %q: give each a name of its own", m.Name)
+		}
+		if p := realPath(m.Path); within(p, data) || within(data, p) {
+			return core.Invalid("the directory %s, which functions may mount as %s, has the server's own data in it, or is in it (%s): name another", m.Path, m.Name, data)
+		}
+	}
+	return nil
+}
+
+// realPath gives the absolute path without links, as far as it exists.
+func realPath(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	for rest := ""; ; abs, rest = filepath.Dir(abs), filepath.Join(filepath.Base(abs), rest) {
+		if real, err := filepath.EvalSymlinks(abs); err == nil || abs == "/" {
+			return filepath.Join(real, rest)
+		}
+	}
+}
+
+// within reports whether path is dir or beneath it.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // machineMemory reads how much memory the machine has; 1 GiB where it does not

@@ -147,7 +147,8 @@ func (s *Server) openStores(ctx context.Context) (*sqlite.Store, *logstore.Store
 
 func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.Driver, error) {
 	driver, err := sandbox.Open(ctx, sandbox.Options{
-		Dir: filepath.Join(s.cfg.Data, "sandbox"), Images: images, Prepared: s.cfg.Prepared, Log: s.log,
+		Dir: filepath.Join(s.cfg.Data, "sandbox"), Images: images, Prepared: s.cfg.Prepared,
+		Directories: s.cfg.Mounts, Log: s.log,
 	})
 	if err != nil {
 		return nil, err
