@@ -52,8 +52,10 @@ type Mount struct {
 
 // InstanceBounds bounds the hot instances of a function.
 type InstanceBounds struct {
-	Max  int      `json:"max,omitempty" minimum:"0" doc:"how many there may be at once; 0 means no bound but memory"`
-	Idle Duration `json:"idle,omitzero" doc:"how long one waits for its next run before it is ended; 60s unless set" example:"60s"`
+	Min    int      `json:"min,omitempty" minimum:"0" maximum:"1000" doc:"http and fdk: how many are kept without being called"`
+	Max    int      `json:"max,omitempty" minimum:"0" doc:"how many there may be at once; 0 means no bound but memory"`
+	Idle   Duration `json:"idle,omitzero" doc:"how long one waits for its next run before it is ended; 60s unless set" example:"60s"`
+	Freeze Duration `json:"freeze,omitzero" doc:"how long one waits for its next run before it is frozen; 100ms unless set, idle or more for never" example:"100ms"`
 }
 
 // Concurrency says how many runs go on at once.
@@ -93,6 +95,7 @@ type Function struct {
 	Version     int         `json:"version" doc:"number of the version that is called, from 1"`
 	Digest      string      `json:"digest" doc:"of the image's manifest" example:"sha256:9f86d0..."`
 	Spec
+	Kept       *Kept     `json:"kept,omitempty" doc:"with instances.min, when one function is shown: how many of these there are"`
 	ETag       string    `json:"etag" doc:"for If-Match"`
 	CreatedAt  time.Time `json:"created_at"`
 	UpdatedAt  time.Time `json:"updated_at"`

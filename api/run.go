@@ -70,7 +70,7 @@ type Run struct {
 	FinishedAt time.Time    `json:"finished_at,omitzero"`
 	QueueMS    Milliseconds `json:"queue_ms" doc:"how long it waited for an instance, apart from the start of one for it"`
 	DurationMS Milliseconds `json:"duration_ms" doc:"how long the process worked on it, so far"`
-	Start      *Start       `json:"start,omitempty" doc:"of a cold run: what the time of the instance's start went to"`
+	Start      *Start       `json:"start,omitempty" doc:"of a cold run: what the time of the instance's start went to; of another, what thawing it took, if it was frozen"`
 	BytesIn    int64        `json:"bytes_in"`
 	BytesOut   int64        `json:"bytes_out"`
 	LogBytes   int64        `json:"log_bytes"`
@@ -83,10 +83,13 @@ type Start struct {
 	ImageMS   Milliseconds `json:"image_ms" doc:"layers looked up or fetched"`
 	SandboxMS Milliseconds `json:"sandbox_ms" doc:"namespaces, mounts, limits, network"`
 	BootMS    Milliseconds `json:"boot_ms" doc:"from exec to the first listening"`
+	ThawMS    Milliseconds `json:"thaw_ms,omitempty" doc:"of an instance that was frozen; the others are 0 then"`
 }
 
 // Total gives the sum of the phases.
-func (s Start) Total() time.Duration { return (s.ImageMS + s.SandboxMS + s.BootMS).Duration() }
+func (s Start) Total() time.Duration {
+	return (s.ImageMS + s.SandboxMS + s.BootMS + s.ThawMS).Duration()
+}
 
 // Usage is what a run has used.
 type Usage struct {

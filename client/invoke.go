@@ -46,6 +46,7 @@ type Answer struct {
 type Timings struct {
 	Queue time.Duration // waiting for an instance
 	Start time.Duration // starting one for this run
+	Thaw  time.Duration // thawing one for this run
 	Run   time.Duration // the function's work until the header of its answer
 	// Cold is set when an instance was started for the run.
 	Cold bool
@@ -146,6 +147,8 @@ func parseTimings(header string) Timings {
 			t.Queue = d
 		case "start":
 			t.Start, t.Cold = d, desc == "cold"
+		case "thaw":
+			t.Thaw = d
 		case "run":
 			t.Run = d
 		}

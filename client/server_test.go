@@ -128,6 +128,10 @@ func (b *backend) Instances(context.Context, core.Principal) ([]core.Instance, e
 	return []core.Instance{{ID: 9, State: core.InstanceHot, Memory: core.MiB}}, nil
 }
 
+func (b *backend) Kept(context.Context, core.Principal, *core.Definition) (core.Kept, error) {
+	return core.Kept{}, nil
+}
+
 func (b *backend) Run(_ context.Context, _ core.Principal, id core.RunID) (core.Run, error) {
 	for _, r := range b.runs {
 		if r.ID == id {

@@ -23,7 +23,7 @@ var rows = []row{
 	{"base", []string{"lifecycle", "socket", "sqlitefile"}, nil},
 	// io is there for the values Reader and Writer, which ports pass.
 	{"core", []string{"core"}, []string{"context", "database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall", "time/tzdata"}},
-	{"engine", nil, []string{"database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall"}},
+	{"engine", []string{"keepalive"}, []string{"database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall"}},
 	{"mechanism", []string{"catalog", "pool", "sequence"}, noInput},
 	{"service", []string{"access", "deploy", "invoke", "maintain"}, noInput},
 	{"adapter", []string{"build", "contract", "httpapi", "image", "logstore", "manifest", "memory", "sandbox", "sqlite"}, nil},

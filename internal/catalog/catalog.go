@@ -67,11 +67,17 @@ func (c *Catalog) follow(ctx context.Context) {
 	}
 }
 
-// Watch has f told of every change from now on, in order; f must not call the
-// catalog.
+// Watch has f told of every definition there is, then of every change, in
+// order. f must not refresh the catalog; it may look things up, and finds a
+// change that it is told of.
 func (c *Catalog) Watch(f func(core.Change)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, functions := range c.apps.Range {
+		for _, d := range functions.(*sync.Map).Range { //nolint:errcheck,forcetypeassert // nothing else is in it
+			f(core.Change{Definition: *d.(*core.Definition)}) //nolint:errcheck,forcetypeassert // nothing else is in it
+		}
+	}
 	c.watchers = append(c.watchers, f)
 }
 

@@ -110,7 +110,7 @@ func TestMadeAnew(t *testing.T) {
 	}
 	found(t, c, "f", "c")
 	found(t, c, "gone", "")
-	if got, want := strings.Join(seen, ", "), "1 true, 2 true, 3 false, 4 true"; got != want {
+	if got, want := strings.Join(seen, ", "), "1 false, 1 true, 2 true, 3 false, 4 true"; got != want {
 		t.Errorf("the changes seen are %s, want %s", got, want)
 	}
 	if def, err := c.Find("shop", "f"); err != nil || def.Function.ID != 3 {

@@ -228,6 +228,9 @@ func functionRows(f api.Function, url string, now time.Time) [][]string {
 		}
 	}
 	add("description", f.Description)
+	if f.Kept != nil {
+		add("kept", keptWord(*f.Kept, now))
+	}
 	rows = append(rows, specRows(f.Spec, f.Digest)...)
 	for _, k := range slices.Sorted(maps.Keys(f.Annotations)) {
 		add("annotation", k+" "+string(f.Annotations[k]))
@@ -261,11 +264,12 @@ func specRows(f api.Spec, digest string) (rows [][]string) {
 	}
 	add("timeout", limit(f.Timeout))
 	add("network", f.Network)
-	if f.Instances.Max > 0 {
-		add("instances", strconv.Itoa(f.Instances.Max)+" at most")
-	}
+	add("instances", boundsWord(f.Instances))
 	if f.Instances.Idle > 0 {
 		add("idle", limit(f.Instances.Idle))
+	}
+	if f.Instances.Freeze > 0 && f.Contract != api.ContractJob {
+		add("freeze", freezeWord(f.Instances))
 	}
 	if f.Concurrency.PerInstance > 1 {
 		add("concurrency", strconv.Itoa(f.Concurrency.PerInstance)+" calls per instance")
@@ -375,4 +379,38 @@ func quoteWords(words []string) string {
 		out = append(out, w)
 	}
 	return strings.Join(out, " ")
+}
+
+// keptWord says how many of the instances that are kept there are, and why not
+// more.
+func keptWord(k api.Kept, now time.Time) string {
+	word := fmt.Sprintf("%d of %d ready", k.Ready, k.Want)
+	if k.Problem != "" {
+		word += "; " + k.Problem
+	}
+	if k.RetryAt.After(now) {
+		word += "; the next is tried in " + span(k.RetryAt.Sub(now))
+	}
+	return word
+}
+
+// boundsWord says how many instances there may be.
+func boundsWord(i api.InstanceBounds) string {
+	least, most := strconv.Itoa(i.Min)+" at least", strconv.Itoa(i.Max)+" at most"
+	switch {
+	case i.Min > 0 && i.Max > 0:
+		return least + ", " + most
+	case i.Min > 0:
+		return least
+	case i.Max > 0:
+		return most
+	}
+	return ""
+}
+
+func freezeWord(i api.InstanceBounds) string {
+	if i.Freeze >= i.Idle {
+		return "never"
+	}
+	return limit(i.Freeze)
 }

@@ -27,11 +27,12 @@ func (s *session) instanceListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		header := []string{"INSTANCE", "FUNCTION", "VERSION", "STATE", "MEMORY", "SERVED", "START", "STARTED", "USED"}
+		header := []string{"INSTANCE", "FUNCTION", "VERSION", "STATE", "MEMORY", "SERVED", "START", "STARTED", "USED", "FROZEN", "THAWS"}
 		return printList(s, *asJSON, api.List[api.Instance]{Items: items}, header, func(i api.Instance) []string {
 			return []string{
 				i.ID, i.App + "/" + i.Function, strconv.Itoa(i.Version), i.State, i.Memory.String(),
-				strconv.FormatInt(i.Served, 10), span(i.Start.Total()), ago(s.Now(), i.StartedAt), ago(s.Now(), i.UsedAt),
+				strconv.FormatInt(i.Served, 10), span(i.Start.Total()), ago(s.Now(), i.StartedAt), ago(s.Now(), i.UsedAt), ago(s.Now(), i.FrozenAt),
+				strconv.FormatInt(i.Thaws, 10),
 			}
 		})
 	}

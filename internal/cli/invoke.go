@@ -196,6 +196,8 @@ func (c *call) showTiming(answer *client.Answer) {
 	start := "hot"
 	if t.Cold {
 		start = "cold start " + span(t.Start)
+	} else if t.Thaw > 0 {
+		start = "thawed in " + span(t.Thaw)
 	}
 	c.chat("")
 	c.chat("%s: queue %s, %s, function %s; first byte after %s, all after %s",

@@ -142,6 +142,8 @@ func startWord(r api.Run) string {
 		return "cold"
 	case r.StartedAt.IsZero():
 		return ""
+	case r.Start != nil:
+		return "thawed " + span(r.Start.Total())
 	}
 	return "hot"
 }

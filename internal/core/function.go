@@ -83,10 +83,15 @@ const ArgsBody = "body"
 
 // Instances bounds the hot instances of a function.
 type Instances struct {
+	// Min is how many are kept without being called.
+	Min int `json:"min,omitempty"`
 	// Max is how many there may be at once; 0 means no bound but memory.
 	Max int `json:"max,omitempty"`
 	// Idle is how long one waits for its next run before it is ended.
 	Idle time.Duration `json:"idle"`
+	// Freeze is how long one waits before it is frozen, where the driver can
+	// do that; not shorter than Idle means never.
+	Freeze time.Duration `json:"freeze"`
 }
 
 // Concurrency says how many runs go on at once.
@@ -97,6 +102,9 @@ type Concurrency struct {
 
 // MaxPerInstance is the most requests that an instance may take at a time.
 const MaxPerInstance = 1000
+
+// MaxMin is the most instances that may be kept without being called.
+const MaxMin = 1000
 
 // Limits bounds what one function may take. Each has a default.
 type Limits struct {
@@ -121,6 +129,7 @@ const (
 	DefaultTimeout = 30 * time.Second
 	MaxTimeout     = 24 * time.Hour
 	DefaultIdle    = 60 * time.Second
+	DefaultFreeze  = 100 * time.Millisecond
 	DefaultPort    = 8080
 	MaxArgument    = 128 * KiB
 )
@@ -149,6 +158,7 @@ func (s Spec) WithDefaults() Spec {
 	s.CPUWeight = or(s.CPUWeight, DefaultCPUWeight)
 	s.Timeout = or(s.Timeout, DefaultTimeout)
 	s.Instances.Idle = or(s.Instances.Idle, DefaultIdle)
+	s.Instances.Freeze = or(s.Instances.Freeze, DefaultFreeze)
 	s.Concurrency.PerInstance = or(s.Concurrency.PerInstance, 1)
 	if s.Contract == ContractHTTP {
 		s.Port = or(s.Port, portOf(s.Env), DefaultPort)
@@ -223,13 +233,29 @@ func (s Spec) Validate() error {
 	if err := validateMounts(s.Mounts); err != nil {
 		return err
 	}
-	if s.Instances.Max < 0 {
-		return Invalid("instances.max is %d; it may be 1 or more, or 0 for no bound", s.Instances.Max)
-	}
-	if s.Instances.Idle < time.Millisecond {
-		return Invalid("instances.idle is %s; it may be 1ms or more", s.Instances.Idle)
+	if err := s.validateInstances(); err != nil {
+		return err
 	}
 	return validateEnv(s.Env)
+}
+
+func (s Spec) validateInstances() error {
+	i := s.Instances
+	switch {
+	case i.Max < 0:
+		return Invalid("instances.max is %d; it may be 1 or more, or 0 for no bound", i.Max)
+	case i.Min < 0 || i.Min > MaxMin:
+		return Invalid("instances.min is %d; it may be 0 to %d", i.Min, MaxMin)
+	case i.Max > 0 && i.Min > i.Max:
+		return Invalid("instances.min is %d and instances.max is %d: raise max, or lower min", i.Min, i.Max)
+	case i.Min > 0 && s.Contract == ContractJob:
+		return Invalid("instances.min is not for the contract job: a job has a fresh instance per run")
+	case i.Idle < time.Millisecond:
+		return Invalid("instances.idle is %s; it may be 1ms or more", i.Idle)
+	case i.Freeze < time.Millisecond:
+		return Invalid("instances.freeze is %s; it may be 1ms or more, and not under instances.idle for never", i.Freeze)
+	}
+	return nil
 }
 
 func (s Spec) validateContract() error {

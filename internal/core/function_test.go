@@ -29,14 +29,14 @@ func TestDefaults(t *testing.T) {
 		{"some limits", core.Spec{Limits: core.Limits{Wait: time.Second, Pids: 3}}, func(s *core.Spec) {
 			s.Limits.Wait, s.Limits.Pids = time.Second, 3
 		}},
-		{"all else set", core.Spec{Memory: 1, CPU: 2, Timeout: 3, Network: core.NetworkNone, Instances: core.Instances{Max: 4, Idle: 5}}, func(s *core.Spec) {
-			s.Memory, s.CPU, s.Timeout, s.Network, s.Instances = 1, 2, 3, core.NetworkNone, core.Instances{Max: 4, Idle: 5}
+		{"all else set", core.Spec{Memory: 1, CPU: 2, Timeout: 3, Network: core.NetworkNone, Instances: core.Instances{Min: 2, Max: 4, Idle: 5, Freeze: 6}}, func(s *core.Spec) {
+			s.Memory, s.CPU, s.Timeout, s.Network, s.Instances = 1, 2, 3, core.NetworkNone, core.Instances{Min: 2, Max: 4, Idle: 5, Freeze: 6}
 		}},
 		{"many per instance", core.Spec{Concurrency: core.Concurrency{PerInstance: 80}}, func(s *core.Spec) { s.Concurrency.PerInstance = 80 }},
 	} {
 		want := core.Spec{
 			Contract: core.ContractHTTP, Memory: 128 * core.MiB, CPU: 1000, CPUWeight: 100, Timeout: 30 * time.Second, Port: 8080,
-			Network: core.NetworkEgress, Instances: core.Instances{Idle: time.Minute}, Concurrency: core.Concurrency{PerInstance: 1},
+			Network: core.NetworkEgress, Instances: core.Instances{Idle: time.Minute, Freeze: 100 * time.Millisecond}, Concurrency: core.Concurrency{PerInstance: 1},
 			Limits: core.Limits{
 				Start: 10 * time.Second, Body: 10 * core.MiB, Result: 16 * core.MiB, Log: core.MiB, Headers: 64 * core.KiB,
 				Tmp: 64 * core.MiB, Pids: 256, Files: 1024, Waiting: 1000, Wait: 10 * time.Second,
@@ -144,6 +144,13 @@ func TestValidate(t *testing.T) {
 		{"port low", func(s *core.Spec) { s.Port = -1 }, []string{"port -1", "1 to 65535"}},
 		{"port high", func(s *core.Spec) { s.Port = 65536 }, []string{"port 65536", "1 to 65535"}},
 		{"instances", func(s *core.Spec) { s.Instances.Max = -1 }, []string{"instances.max is -1", "0"}},
+		{"freeze", func(s *core.Spec) { s.Instances.Freeze = time.Nanosecond }, []string{"instances.freeze is 1ns", "1ms", "never"}},
+		{"min", func(s *core.Spec) { s.Instances.Min = 1000 }, nil},
+		{"min low", func(s *core.Spec) { s.Instances.Min = -1 }, []string{"instances.min is -1", "0 to 1000"}},
+		{"min high", func(s *core.Spec) { s.Instances.Min = 1001 }, []string{"instances.min is 1001", "0 to 1000"}},
+		{"min and max", func(s *core.Spec) { s.Instances.Min, s.Instances.Max = 3, 3 }, nil},
+		{"min over max", func(s *core.Spec) { s.Instances.Min, s.Instances.Max = 4, 3 }, []string{"instances.min is 4", "instances.max is 3"}},
+		{"min of a job", func(s *core.Spec) { job(s); s.Instances.Min = 1 }, []string{"instances.min", "job"}},
 		{"idle", func(s *core.Spec) { s.Instances.Idle = -time.Second }, []string{"instances.idle is -1s", "1ms"}},
 		{"per instance low", func(s *core.Spec) { s.Concurrency.PerInstance = -1 }, []string{"concurrency.per_instance is -1", "1 to 1000"}},
 		{"per instance most", func(s *core.Spec) { s.Concurrency.PerInstance = 1000 }, nil},

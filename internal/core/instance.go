@@ -69,18 +69,35 @@ type Instance struct {
 	Served    int64
 	StartedAt time.Time
 	UsedAt    time.Time
-	Start     StartPhases
+	// FrozenAt is when it was frozen; zero while it is not.
+	FrozenAt time.Time
+	// Thaws is how often it was frozen and then thawed.
+	Thaws int64
+	Start StartPhases
 }
 
-// StartPhases tells what the time of a start went to.
+// StartPhases tells what the time went to until an instance could take a run:
+// that of a start, or of a thaw.
 type StartPhases struct {
 	Image   time.Duration // layers looked up or fetched
 	Sandbox time.Duration // namespaces, mounts, limits, network
 	Boot    time.Duration // from exec to the first listening
+	Thaw    time.Duration // of one that was frozen; the others are zero then
 }
 
 // Total gives the sum of the phases.
-func (p StartPhases) Total() time.Duration { return p.Image + p.Sandbox + p.Boot }
+func (p StartPhases) Total() time.Duration { return p.Image + p.Sandbox + p.Boot + p.Thaw }
+
+// Kept tells about the instances of a version that are kept without being
+// called.
+type Kept struct {
+	Want  int // instances.min
+	Ready int // of these, the ones that there are
+	// Problem says why there are not more, or did so a moment ago; "" for
+	// nothing to say. RetryAt is when the next start is tried, zero for at once.
+	Problem string
+	RetryAt time.Time
+}
 
 // Usage is what a process group has used.
 type Usage struct {

@@ -100,7 +100,7 @@ type Run struct {
 	CreatedAt  time.Time
 	StartedAt  time.Time // the process was given the run
 	FinishedAt time.Time
-	Start      StartPhases // of a cold run
+	Start      StartPhases // of a cold run, or of one whose instance was thawed for it
 	BytesIn    Bytes
 	BytesOut   Bytes
 	LogBytes   Bytes
@@ -114,8 +114,8 @@ type Run struct {
 	ProgressText string
 }
 
-// Queue gives how long the run waited for an instance, apart from the start
-// of one for it. One that never got an instance waited until it ended.
+// Queue gives how long the run waited for an instance, apart from the start or
+// thaw of one for it. One that never got an instance waited until it ended.
 func (r Run) Queue() time.Duration {
 	if r.StartedAt.IsZero() {
 		if r.FinishedAt.IsZero() {

@@ -160,6 +160,19 @@ func TestAHotRunSaysSo(t *testing.T) {
 	}
 }
 
+func TestARunOnAThawedInstanceSaysSo(t *testing.T) {
+	t.Parallel()
+	h, _ := handler(&ports{call: func(_ context.Context, _ core.Principal, _, _ string, _ *core.Request, reply core.RunReply) (core.Run, error) {
+		run := core.Run{ID: 5, CreatedAt: born, StartedAt: born.Add(250 * time.Microsecond), Start: core.StartPhases{Thaw: 200 * time.Microsecond}}
+		reply.Begin(&run)
+		return run, nil
+	}})
+	w := ask(t, h, "GET", "/f/shop/resize", "")
+	if got := w.Header().Get("Server-Timing"); !strings.HasPrefix(got, "queue;dur=0.050, start;dur=0;desc=hot, thaw;dur=0.200, run;dur=") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestAFailedCallIsAProblem(t *testing.T) {
 	t.Parallel()
 	failed := someRun

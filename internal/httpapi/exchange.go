@@ -42,6 +42,7 @@ type exchange struct {
 	cold    bool
 	queue   time.Duration
 	start   time.Duration
+	thaw    time.Duration
 	started time.Time
 	scratch [128]byte
 }
@@ -90,7 +91,7 @@ func (x *exchange) request(r *http.Request, path string) {
 func (x *exchange) Begin(run *core.Run) {
 	x.begun = true
 	x.id, x.cold, x.started = run.ID, run.Cold, run.StartedAt
-	x.queue, x.start = run.Queue(), run.Start.Total()
+	x.queue, x.start, x.thaw = run.Queue(), run.Start.Total()-run.Start.Thaw, run.Start.Thaw
 }
 
 // Header gives the header of the answer.
@@ -327,6 +328,10 @@ func (x *exchange) timing() string {
 		b = append(b, ";desc=cold"...)
 	} else {
 		b = append(b, ";desc=hot"...)
+	}
+	if x.thaw > 0 {
+		b = append(b, ", thaw;dur="...)
+		b = appendMillis(b, x.thaw)
 	}
 	b = append(b, ", run;dur="...)
 	b = appendMillis(b, max(time.Since(x.started), 0))

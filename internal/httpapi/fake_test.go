@@ -146,7 +146,11 @@ func (f *ports) Images(context.Context, core.Principal) ([]core.Image, error) {
 }
 
 func (f *ports) Instances(context.Context, core.Principal) ([]core.Instance, error) {
-	return []core.Instance{{ID: 9, App: "shop", Function: "resize", State: core.InstanceHot, Memory: core.MiB, StartedAt: born}}, nil
+	return []core.Instance{{ID: 9, App: "shop", Function: "resize", State: core.InstanceFrozen, Memory: core.MiB, StartedAt: born, FrozenAt: born, Thaws: 3}}, nil
+}
+
+func (f *ports) Kept(_ context.Context, _ core.Principal, def *core.Definition) (core.Kept, error) {
+	return core.Kept{Want: def.Version.Spec.Instances.Min, Ready: 1, Problem: "boom", RetryAt: born}, nil
 }
 
 // logBuffer takes a log from several goroutines.

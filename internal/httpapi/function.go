@@ -43,7 +43,15 @@ func (h *Handler) getFunction(ctx context.Context, p core.Principal, in *Functio
 	if err != nil {
 		return nil, err
 	}
-	return replyFunction(d), nil
+	out := replyFunction(d)
+	if d.Version.Spec.Instances.Min > 0 {
+		kept, err := h.cfg.Instances.Kept(ctx, p, &d)
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Kept = wireKept(kept)
+	}
+	return out, nil
 }
 
 func (h *Handler) putFunction(ctx context.Context, p core.Principal, in *struct {
@@ -118,7 +126,7 @@ func coreSpec(s api.Spec) (core.Spec, error) {
 		CPU: core.CPU(math.Round(s.CPU * 1000)), CPUWeight: core.CPUWeight(s.CPUWeight), Timeout: time.Duration(s.Timeout),
 		Root: root, Mounts: each(s.Mounts, func(m api.Mount) core.Mount { return core.Mount(m) }),
 		Network: core.Network(s.Network), Env: s.Env,
-		Instances:   core.Instances{Max: s.Instances.Max, Idle: time.Duration(s.Instances.Idle)},
+		Instances:   coreInstances(s.Instances),
 		Concurrency: core.Concurrency{PerInstance: s.Concurrency.PerInstance},
 		Limits: core.Limits{
 			Start: time.Duration(l.Start), Body: core.Bytes(l.Body), Result: core.Bytes(l.Result),
@@ -145,7 +153,7 @@ func wireSpec(s core.Spec) api.Spec {
 		CPU: float64(s.CPU) / 1000, CPUWeight: int(s.CPUWeight), Timeout: api.Duration(s.Timeout),
 		Root: s.Root.String(), Mounts: each(s.Mounts, func(m core.Mount) api.Mount { return api.Mount(m) }),
 		Network: string(s.Network), Env: s.Env,
-		Instances:   api.InstanceBounds{Max: s.Instances.Max, Idle: api.Duration(s.Instances.Idle)},
+		Instances:   wireInstances(s.Instances),
 		Concurrency: api.Concurrency{PerInstance: s.Concurrency.PerInstance},
 		Limits: api.Limits{
 			Start: api.Duration(l.Start), Body: api.Bytes(l.Body), Result: api.Bytes(l.Result),
@@ -153,4 +161,12 @@ func wireSpec(s core.Spec) api.Spec {
 			Pids: l.Pids, Files: l.Files, Waiting: l.Waiting, Wait: api.Duration(l.Wait),
 		},
 	}
+}
+
+func coreInstances(i api.InstanceBounds) core.Instances {
+	return core.Instances{Min: i.Min, Max: i.Max, Idle: time.Duration(i.Idle), Freeze: time.Duration(i.Freeze)}
+}
+
+func wireInstances(i core.Instances) api.InstanceBounds {
+	return api.InstanceBounds{Min: i.Min, Max: i.Max, Idle: api.Duration(i.Idle), Freeze: api.Duration(i.Freeze)}
 }

@@ -77,4 +77,6 @@ type Versions interface {
 type Instances interface {
 	// Instances lists the live ones.
 	Instances(ctx context.Context, p core.Principal) ([]core.Instance, error)
+	// Kept tells about those of a version that are kept without being called.
+	Kept(ctx context.Context, p core.Principal, def *core.Definition) (core.Kept, error)
 }

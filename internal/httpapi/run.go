@@ -105,7 +105,7 @@ func wireRun(r core.Run, now time.Time) api.Run {
 	if r.Instance != 0 {
 		w.Instance = r.Instance.String()
 	}
-	if r.Cold {
+	if r.Cold || r.Start.Thaw > 0 {
 		s := wireStart(r.Start)
 		w.Start = &s
 	}

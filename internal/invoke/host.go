@@ -15,6 +15,7 @@ import (
 // host answers what the pool asks about instances.
 type host struct {
 	driver  pool.Driver
+	catalog Catalog
 	web     Web
 	ids     *sequence.Source
 	log     *slog.Logger
@@ -104,6 +105,19 @@ func (h *host) ended(id core.InstanceID, def *core.Definition, exit core.Exit) e
 		e.Message += "\nthe last it printed:\n" + tail
 	}
 	return e
+}
+
+// Called implements pool.Host.
+func (h *host) Called(def *core.Definition) bool {
+	now, err := h.catalog.Find(def.App.Name, def.Function.Name)
+	return err == nil && now.Function.ID == def.Function.ID && now.Version.Number == def.Version.Number
+}
+
+// Freezing implements pool.Host. A server may close a connection that was idle
+// for long in the moment it is thawed, just when a request is written to it.
+func (h *host) Freezing(id core.InstanceID) {
+	h.web.Disconnect(id)
+	h.source(id).rest()
 }
 
 // Ended implements pool.Host.

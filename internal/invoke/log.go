@@ -324,6 +324,19 @@ func (s *source) owner(text string) *running {
 	return nil
 }
 
+// rest lets go of buffers that an instance does not need while it is frozen.
+// The lines before its first run explained why it did not start, and it did.
+func (s *source) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.boot = nil
+	for i, p := range s.partial {
+		if len(p) == 0 {
+			s.partial[i] = nil
+		}
+	}
+}
+
 // tail gives the last lines that were printed before the first run.
 func (s *source) tail() string {
 	s.mu.Lock()

@@ -192,6 +192,12 @@ func (s *Service) Follow(ctx context.Context, p core.Principal, id core.RunID, a
 	return s.Run(ctx, p, id)
 }
 
+// Kept tells about the instances of a version that are kept without being
+// called.
+func (s *Service) Kept(_ context.Context, _ core.Principal, def *core.Definition) (core.Kept, error) {
+	return s.pool.Kept(def), nil
+}
+
 // Instances lists the hot instances there are.
 func (s *Service) Instances(_ context.Context, _ core.Principal) ([]core.Instance, error) {
 	return s.pool.Instances(), nil

@@ -22,6 +22,8 @@ type Config struct {
 	IDs     *sequence.Source
 	// Memory bounds the sum of the memory limits of all instances.
 	Memory core.Bytes
+	// Freeze has idle instances frozen: the driver can do it.
+	Freeze bool
 	Log    *slog.Logger
 }
 
@@ -37,8 +39,8 @@ type Service struct {
 // New makes a service that lives until Close.
 func New(ctx context.Context, c Config) *Service {
 	s := &Service{Config: c}
-	s.host = &host{driver: c.Driver, web: c.Web, ids: c.IDs, log: c.Log}
-	s.pool = pool.New(ctx, pool.Config{Driver: c.Driver, Host: s.host, Memory: c.Memory, Log: c.Log})
+	s.host = &host{driver: c.Driver, catalog: c.Catalog, web: c.Web, ids: c.IDs, log: c.Log}
+	s.pool = pool.New(ctx, pool.Config{Driver: c.Driver, Host: s.host, Memory: c.Memory, Freeze: c.Freeze, Log: c.Log})
 	s.recorder = newRecorder(c.Store, c.Logs, &s.runs, c.Log)
 	return s
 }
@@ -57,14 +59,15 @@ func (s *Service) Close() {
 
 var errStopping = core.Unavailable(core.ReasonServerRestarted, nil, "the server is stopping")
 
-// Changed takes note of a change of a function: instances of what is called
-// no more end when they have finished.
+// Changed takes note of a function that there is, or of a change of one:
+// instances that are to be kept are started, those of what is called no more
+// end when they have finished.
 func (s *Service) Changed(c core.Change) {
-	keep := c.Definition.Version.Number
 	if c.Deleted {
-		keep = 0
+		s.pool.Retire(c.Definition.Function.ID, 0)
+		return
 	}
-	s.pool.Retire(c.Definition.Function.ID, keep)
+	s.pool.Promote(&c.Definition)
 }
 
 // Call calls a function and answers to reply. It returns when the run has

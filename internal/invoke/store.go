@@ -44,6 +44,9 @@ type Web interface {
 	Ready(ctx context.Context, id core.InstanceID, port int) error
 	// Serve passes a call to the instance and its answer to reply.
 	Serve(ctx context.Context, call *core.Call, reply core.Reply) core.Outcome
+	// Disconnect closes the connections that are kept to an instance, and not
+	// in use. It goes on to serve.
+	Disconnect(id core.InstanceID)
 	// Forget lets go of an instance that is gone.
 	Forget(id core.InstanceID)
 }

@@ -98,10 +98,14 @@ const RuntimeGo = "go"
 
 // Instances bounds the hot instances of a function.
 type Instances struct {
+	// How many are kept without being called.
+	Min int `yaml:"min,omitempty" jsonschema:"minimum=0,maximum=1000,default=0" zero:"allowed"`
 	// How many there may be at once; 0 means as many as memory allows.
 	Max int `yaml:"max,omitempty" jsonschema:"minimum=0,default=0" zero:"allowed"`
 	// How long one waits for its next run before it is ended.
 	Idle time.Duration `yaml:"idle,omitempty" jsonschema:"default=60s"`
+	// How long one waits for its next run before it is frozen; idle or more means never.
+	Freeze time.Duration `yaml:"freeze,omitempty" jsonschema:"default=100ms"`
 }
 
 // Concurrency says how many runs go on at once.
@@ -150,7 +154,9 @@ func (f *File) NewVersion(name, image string) api.NewVersion {
 			Memory: api.Bytes(fn.Memory), CPU: float64(fn.CPU) / 1000, CPUWeight: int(fn.CPUWeight), Timeout: api.Duration(fn.Timeout),
 			Root: rootText(fn.Root), Mounts: mountsAs(fn.Mounts, func(m Mount) api.Mount { return api.Mount(m) }),
 			Network: string(fn.Network), Env: fn.Env,
-			Instances:   api.InstanceBounds{Max: fn.Instances.Max, Idle: api.Duration(fn.Instances.Idle)},
+			Instances: api.InstanceBounds{
+				Min: fn.Instances.Min, Max: fn.Instances.Max, Idle: api.Duration(fn.Instances.Idle), Freeze: api.Duration(fn.Instances.Freeze),
+			},
 			Concurrency: api.Concurrency{PerInstance: fn.Concurrency.PerInstance},
 			Limits: api.Limits{
 				Start: api.Duration(l.Start), Body: api.Bytes(l.Body), Result: api.Bytes(l.Result),
@@ -187,7 +193,7 @@ func (f Function) Spec(image string) core.Spec {
 		ContentType: f.ContentType, Stream: f.Stream, Port: f.Port,
 		Memory: f.Memory, CPU: f.CPU, CPUWeight: f.CPUWeight, Timeout: f.Timeout, Network: f.Network, Env: f.Env,
 		Root: f.Root, Mounts: mountsAs(f.Mounts, func(m Mount) core.Mount { return core.Mount(m) }),
-		Instances:   core.Instances{Max: f.Instances.Max, Idle: f.Instances.Idle},
+		Instances:   core.Instances(f.Instances),
 		Concurrency: core.Concurrency{PerInstance: f.Concurrency.PerInstance},
 		Limits: core.Limits{
 			Start: l.Start, Body: l.Body, Result: l.Result, Log: l.Log, Headers: l.Headers,

@@ -33,7 +33,11 @@ type Driver interface {
 	Drain(id core.InstanceID) error
 	// Usage tells what the instance has used so far.
 	Usage(id core.InstanceID) (core.Usage, error)
-	// Freeze stops the instance from using the processor; Thaw undoes it.
+	// Freeze stops the instance from using the processor, and returns when it
+	// has stopped. After an error, also that of ctx, it goes on. Thaw undoes
+	// it, and gives up a Freeze that is under way. Neither does anything when
+	// that is how the instance is. Drivers that cannot do it say so in
+	// [core.Capabilities], and are not asked.
 	Freeze(ctx context.Context, id core.InstanceID) error
 	Thaw(ctx context.Context, id core.InstanceID) error
 }

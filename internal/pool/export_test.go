@@ -11,7 +11,7 @@ import (
 func (p *Pool) Meet(def *core.Definition, between func()) bool {
 	l := p.line(def)
 	between()
-	_, _, err := l.enter()
+	_, err := l.enter()
 	return errors.Is(err, errLeft)
 }
 

@@ -18,27 +18,42 @@ import (
 type driver struct {
 	prepareTime, startTime, bootTime, stopTime time.Duration
 	failPrepare, failStart, failReady          error
+	freezeTime, thawTime                       time.Duration
+	failFreeze, failThaw                       error
+	called                                     map[core.FunctionID]int // 0 for whatever comes
 
-	mu      sync.Mutex
-	last    core.InstanceID
-	live    map[core.InstanceID]*process
-	used    core.Bytes // of what is there, from the begin of Start to the end of Stop
-	peak    core.Bytes
-	started int
-	graces  map[core.InstanceID]time.Duration // by which ended instances were stopped
-	ended   map[core.InstanceID]int           // how often Ended was told
+	mu                        sync.Mutex
+	last                      core.InstanceID
+	live                      map[core.InstanceID]*process
+	used                      core.Bytes // of what is there, from the begin of Start to the end of Stop
+	peak                      core.Bytes
+	started                   int
+	freezes, freezing         int // done, and begun
+	nowFreezing, mostFreezing int
+	graces                    map[core.InstanceID]time.Duration // by which ended instances were stopped
+	ended                     map[core.InstanceID]int           // how often Ended was told
 }
 
 type process struct {
-	spec  core.InstanceSpec
-	ended chan struct{}
-	gone  bool
+	spec   core.InstanceSpec
+	ended  chan struct{}
+	gone   bool
+	frozen bool
+}
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func newDriver() *driver {
 	return &driver{
 		startTime: 10 * time.Millisecond, bootTime: 5 * time.Millisecond, stopTime: 20 * time.Millisecond,
-		live: map[core.InstanceID]*process{}, graces: map[core.InstanceID]time.Duration{}, ended: map[core.InstanceID]int{},
+		live: map[core.InstanceID]*process{}, called: map[core.FunctionID]int{}, graces: map[core.InstanceID]time.Duration{}, ended: map[core.InstanceID]int{},
 	}
 }
 
@@ -156,10 +171,79 @@ func (d *driver) Stop(ctx context.Context, id core.InstanceID, grace time.Durati
 	return nil
 }
 
-func (d *driver) Drain(core.InstanceID) error                   { return nil }
-func (d *driver) Usage(core.InstanceID) (core.Usage, error)     { return core.Usage{}, nil }
-func (d *driver) Freeze(context.Context, core.InstanceID) error { return nil }
-func (d *driver) Thaw(context.Context, core.InstanceID) error   { return nil }
+func (d *driver) Drain(core.InstanceID) error               { return nil }
+func (d *driver) Usage(core.InstanceID) (core.Usage, error) { return core.Usage{}, nil }
+
+// Freeze takes a while, in which the process is neither.
+func (d *driver) Freeze(ctx context.Context, id core.InstanceID) error {
+	p := d.find(id)
+	if p == nil || p.hasEnded() {
+		return core.ErrGone
+	}
+	d.mu.Lock()
+	wait, fail := d.freezeTime, d.failFreeze
+	d.nowFreezing++
+	d.mostFreezing = max(d.mostFreezing, d.nowFreezing)
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.nowFreezing--
+	}()
+	if err := errors.Join(pause(ctx, wait), fail); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p.hasEnded() {
+		return core.ErrGone
+	}
+	p.frozen = true
+	d.freezes++
+	return nil
+}
+
+func (d *driver) Thaw(_ context.Context, id core.InstanceID) error {
+	p := d.find(id)
+	d.mu.Lock()
+	wait, fail := d.thawTime, d.failThaw
+	d.mu.Unlock()
+	if wait > 0 {
+		time.Sleep(wait) // of the bubble
+	}
+	if p == nil || p.hasEnded() {
+		return core.ErrGone
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if fail != nil {
+		return fail
+	}
+	p.frozen = false
+	return nil
+}
+
+// Freezing counts what is told before an instance is frozen.
+func (d *driver) Freezing(core.InstanceID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.freezing++
+}
+
+// Called says that a version is called, unless the test says otherwise.
+func (d *driver) Called(def *core.Definition) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	called := d.called[def.Function.ID]
+	return called == 0 || called == def.Version.Number
+}
+
+func (d *driver) isFrozen(id core.InstanceID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.live[id]
+	return p != nil && p.frozen
+}
 
 // count gives the number of processes that run.
 func (d *driver) count() int {
@@ -217,7 +301,7 @@ func inWorld(t *testing.T, memory core.Bytes, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, d: newDriver()}
 		w.p = pool.New(t.Context(), pool.Config{
-			Driver: w.d, Host: w.d, Memory: memory, Grace: graceTime, Log: slog.New(slog.DiscardHandler),
+			Driver: w.d, Host: w.d, Memory: memory, Freeze: true, Grace: graceTime, Log: slog.New(slog.DiscardHandler),
 		})
 		defer w.nothingLeft()
 		defer func() {

@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,31 +18,25 @@ type line struct {
 	key  lineKey
 
 	mu        sync.Mutex
-	idle      []*member // that serve nobody, most recently used last
-	open      []*member // that serve somebody and have room for more
-	members   []*member // all that were started and have not gone
-	active    int       // members, starts under way and permits
-	starting  int       // starts under way
-	preparing int       // of these, the ones that the host prepares
-	waiting   []*waiter // oldest first
-	arrivals  int64     // callers that have waited so far
-	starved   bool      // it is short of memory
-	retired   bool      // its version is called no more
-	left      bool      // it holds nothing and is out of the pool
-}
+	idle      []*member     // that serve nobody, least recently used first
+	open      []*member     // that serve somebody and have room for more
+	members   []*member     // all that were started and have not gone
+	active    int           // members, starts under way and permits
+	starting  int           // starts under way
+	preparing int           // of these, the ones that the host prepares
+	waiting   []*waiter     // oldest first
+	arrivals  int64         // callers that have waited so far
+	starved   bool          // it is short of memory
+	retired   bool          // its version is called no more
+	left      bool          // it holds nothing and is out of the pool
+	kept      kept          // of the version that is called
+	cost      time.Duration // of a start, the running average
+	due       time.Time     // when the clock looks at it at the latest, zero for never
+	hungry    time.Time     // starved since then
 
-// member is an instance of a line.
-type member struct {
-	id      core.InstanceID
-	driver  string
-	start   core.StartPhases
-	began   time.Time
-	used    time.Time // when it was last given back
-	served  int64
-	state   core.InstanceState
-	load    int  // runs it has now
-	leaving bool // it takes no more runs, and ends when it has none
-	stopped bool // somebody ends it
+	// The clock's mu guards these.
+	dueAt time.Time
+	slot  int // its place in the agenda, from 1; 0 for none
 }
 
 // grant is what a waiter gets: an instance, or for a job the right to one.
@@ -82,12 +75,23 @@ func (l *line) free() *member {
 	return nil
 }
 
+// entry is what who comes to a line gets: a member, or a place as a waiter.
+type entry struct {
+	line   *line
+	member *member
+	// melted is nil for a member that runs; for another it is closed when it
+	// does. thaw tells that who got the entry is to see to that.
+	melted <-chan struct{}
+	thaw   bool
+	waiter *waiter
+}
+
 // enter takes an instance with room, or a place in the line.
-func (l *line) enter() (*member, *waiter, error) {
+func (l *line) enter() (entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.left {
-		return nil, nil, errLeft
+		return entry{}, errLeft
 	}
 	if m := l.free(); m != nil {
 		m.load++
@@ -95,17 +99,19 @@ func (l *line) enter() (*member, *waiter, error) {
 		if m.load < l.capacity() {
 			l.open = append(l.open, m)
 		}
-		return m, nil, nil
+		e := entry{line: l, member: m}
+		e.thaw, e.melted = m.melt()
+		return e, nil
 	}
 	if err := l.refusal(); err != nil {
 		l.leaveIfEmpty()
-		return nil, nil, err
+		return entry{}, err
 	}
 	l.arrivals++
 	w := &waiter{number: l.arrivals, got: make(chan grant, 1)}
 	l.waiting = append(l.waiting, w)
 	l.startMore()
-	return nil, w, nil
+	return entry{line: l, waiter: w}, nil
 }
 
 // refusal says why nobody may join the line, if so. mu is held.
@@ -201,8 +207,9 @@ func (l *line) leave(w *waiter) bool {
 
 // leaveIfEmpty takes a line out of the pool that holds nothing. mu is held.
 func (l *line) leaveIfEmpty() {
-	if l.active == 0 && len(l.waiting) == 0 {
+	if l.active == 0 && len(l.waiting) == 0 && l.kept.want == 0 {
 		l.left = true
+		l.pool.clock.remove(l)
 		l.pool.lines.CompareAndDelete(l.key, l)
 	}
 }
@@ -233,284 +240,3 @@ func (l *line) tooLong() error {
 }
 
 func (l *line) name() string { return l.def.App.Name + "/" + l.def.Function.Name }
-
-// startMore starts as many instances, or hands out as many permits, as there
-// are callers without one under way. mu is held.
-func (l *line) startMore() {
-	for l.wanted() > 0 && l.pool.ctx.Err() == nil {
-		if !l.pool.memory.take(l, l.spec().Memory) {
-			l.starved = true
-			l.pool.work.Go(l.pool.evict)
-			return
-		}
-		l.active++
-		if l.isJob() {
-			l.grantFirst(grant{})
-			continue
-		}
-		l.starting++
-		l.preparing++
-		newest := l.arrivals
-		l.pool.work.Go(func() { l.start(newest) })
-	}
-	if l.starved {
-		l.starved = false
-		l.pool.memory.sated(l)
-	}
-}
-
-// wanted gives how many more instances are to be started. mu is held.
-func (l *line) wanted() int {
-	room := l.capacity()
-	n := (len(l.waiting)+room-1)/room - l.starting
-	if most := l.spec().Instances.Max; most > 0 {
-		n = min(n, most-l.active)
-	}
-	return n
-}
-
-// wants gives the memory of the instances that are to be started.
-func (l *line) wants() core.Bytes {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return core.Bytes(max(l.wanted(), 0)) * l.spec().Memory
-}
-
-// grantFirst makes a grant to the oldest waiter. mu is held.
-func (l *line) grantFirst(g grant) {
-	w := l.waiting[0]
-	l.waiting = slices.Delete(l.waiting, 0, 1)
-	w.got <- g
-}
-
-// start starts one instance and gives it to the line. newest is the number of
-// the last caller that had come when it was decided.
-func (l *line) start(newest int64) {
-	p := l.pool
-	spec, stdio, err := p.Host.Prepare(p.ctx, l.def)
-	l.mu.Lock()
-	l.preparing--
-	l.mu.Unlock()
-	if err != nil {
-		l.startFailed(newest, err)
-		return
-	}
-	ctx, cancel := context.WithTimeout(p.ctx, l.spec().Limits.Start)
-	defer cancel()
-	in, err := p.Driver.Start(ctx, spec, stdio)
-	if err != nil {
-		p.Host.Ended(spec.ID, core.Exit{}, err)
-		l.startFailed(newest, l.startError(ctx, err))
-		return
-	}
-	booting := time.Now()
-	if err := p.Host.Ready(ctx, in.ID, l.def); err != nil {
-		p.stop(in.ID, 0)
-		p.Host.Ended(spec.ID, core.Exit{}, err)
-		l.startFailed(newest, l.startError(ctx, err))
-		return
-	}
-	in.Start.Boot = time.Since(booting)
-	m := &member{id: in.ID, driver: in.Driver, start: in.Start, began: in.StartedAt, state: core.InstanceBusy}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.starting--
-	l.members = append(l.members, m)
-	p.work.Go(func() { l.watch(m) })
-	l.place(m, true)
-}
-
-// startError names the limit that a start met which does not say so itself.
-func (l *line) startError(ctx context.Context, err error) error {
-	if _, ok := errors.AsType[*core.Error](err); ok || !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return err
-	}
-	return &core.Error{
-		Kind: core.KindTimeout, Code: core.ReasonStartTimeout, Err: err,
-		Message: "no instance of " + l.name() + " was ready within " + l.spec().Limits.Start.String() + " (limits.start)",
-	}
-}
-
-// startFailed tells those who were waiting when the start was decided, and
-// lets the line go on for the others.
-func (l *line) startFailed(newest int64, err error) {
-	l.mu.Lock()
-	l.starting--
-	for len(l.waiting) > 0 && l.waiting[0].number <= newest {
-		l.grantFirst(grant{err: err})
-	}
-	l.mu.Unlock()
-	l.drop(0)
-}
-
-// handOn gives the place of a caller who does not want it to the next.
-func (l *line) handOn(m *member, cold bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m.load--
-	l.place(m, cold)
-}
-
-// place gives the room of an instance to the oldest waiters, and what is left
-// of it to those who will come. mu is held.
-func (l *line) place(m *member, cold bool) {
-	if m.stopped {
-		return
-	}
-	l.open = slices.DeleteFunc(l.open, func(o *member) bool { return o == m })
-	granted := false
-	for len(l.waiting) > 0 && m.load < l.capacity() && !m.leaving {
-		m.load++
-		l.grantFirst(grant{member: m, cold: cold})
-		granted = true
-	}
-	switch {
-	case m.load > 0:
-		m.state = core.InstanceBusy
-		if m.load < l.capacity() && !m.leaving {
-			l.open = append(l.open, m)
-		}
-	case m.leaving:
-		l.end(m, 0)
-	case l.retired:
-		l.end(m, l.pool.Grace)
-	default:
-		m.state, m.used = core.InstanceHot, time.Now()
-		l.idle = append(l.idle, m)
-		l.pool.makeRoom()
-	}
-	if granted {
-		l.startMore() // it may want less now
-	}
-}
-
-// release takes a run off an instance. One that is to be killed takes no more
-// runs, and ends when those it has have ended.
-func (l *line) release(m *member, kill bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m.served++
-	m.load--
-	m.leaving = m.leaving || kill
-	l.place(m, false)
-}
-
-// end ends an instance in the background; watch sees it go. mu is held.
-func (l *line) end(m *member, grace time.Duration) {
-	if l.stopping(m) {
-		l.pool.work.Go(func() { l.pool.stop(m.id, grace) })
-	}
-}
-
-// stopping notes that the instance ends; false when that was known. mu is
-// held.
-func (l *line) stopping(m *member) bool {
-	if m.stopped {
-		return false
-	}
-	m.stopped, m.state = true, core.InstanceStopping
-	l.pool.memory.leave(l.spec().Memory)
-	return true
-}
-
-func (p *Pool) stop(id core.InstanceID, grace time.Duration) {
-	if err := p.Driver.Stop(context.WithoutCancel(p.ctx), id, grace); err != nil && !errors.Is(err, core.ErrGone) {
-		p.Log.Error("stopping an instance did not work", slog.String("instance", id.String()), slog.Any("error", err))
-	}
-}
-
-// watch waits for the end of an instance, whatever the cause, and frees what
-// it held.
-func (l *line) watch(m *member) {
-	p := l.pool
-	exit, err := p.Driver.Wait(context.WithoutCancel(p.ctx), m.id)
-	l.mu.Lock()
-	l.stopping(m)
-	l.idle = slices.DeleteFunc(l.idle, func(o *member) bool { return o == m })
-	l.open = slices.DeleteFunc(l.open, func(o *member) bool { return o == m })
-	l.mu.Unlock()
-	p.stop(m.id, 0) // returns when nothing is left of it
-	p.Host.Ended(m.id, exit, err)
-	l.mu.Lock()
-	l.members = slices.DeleteFunc(l.members, func(o *member) bool { return o == m })
-	l.mu.Unlock()
-	l.drop(l.spec().Memory)
-}
-
-// drop frees the place and the memory of an instance that is gone. left is
-// what had been said to leave of it.
-func (l *line) drop(left core.Bytes) {
-	l.mu.Lock()
-	l.active--
-	l.mu.Unlock()
-	l.pool.freeMemory(l.spec().Memory, left)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.startMore()
-	l.leaveIfEmpty()
-}
-
-// retire ends the instances, each when it has nobody to serve.
-func (l *line) retire() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.retired = true
-	for _, m := range l.idle {
-		l.end(m, l.pool.Grace)
-	}
-	l.idle = nil
-	l.leaveIfEmpty()
-}
-
-// close ends the instances and refuses who waits.
-func (l *line) close() {
-	l.retire()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.members {
-		l.end(m, 0)
-	}
-	for len(l.waiting) > 0 {
-		l.grantFirst(grant{err: errClosing})
-	}
-	l.leaveIfEmpty()
-}
-
-// endOld ends the instances that have been idle for the function's time.
-func (l *line) endOld(now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	limit := l.spec().Instances.Idle
-	l.idle = slices.DeleteFunc(l.idle, func(m *member) bool {
-		if now.Sub(m.used) < limit {
-			return false
-		}
-		l.end(m, l.pool.Grace)
-		return true
-	})
-}
-
-// endIdle ends a certain instance at once; false when it is not idle any more.
-func (l *line) endIdle(m *member) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := slices.Index(l.idle, m)
-	if i < 0 {
-		return false
-	}
-	l.idle = slices.Delete(l.idle, i, i+1)
-	l.end(m, 0)
-	return true
-}
-
-func (l *line) describe(out []core.Instance) []core.Instance {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, m := range l.members {
-		out = append(out, core.Instance{
-			ID: m.id, App: l.def.App.Name, Function: l.def.Function.Name, Version: l.key.version,
-			Driver: m.driver, State: m.state, Memory: l.spec().Memory, Served: m.served, StartedAt: m.began, UsedAt: m.used, Start: m.start,
-		})
-	}
-	return out
-}

@@ -21,6 +21,13 @@ type Host interface {
 	Prepare(ctx context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error)
 	// Ready returns when the started instance can take a run; ctx bounds it.
 	Ready(ctx context.Context, id core.InstanceID, def *core.Definition) error
+	// Called reports whether the definition is what a call of its function
+	// meets now.
+	Called(def *core.Definition) bool
+	// Freezing tells that an idle instance is about to be frozen. What is kept
+	// for its next run is let go that it could end by itself meanwhile, such as
+	// connections.
+	Freezing(id core.InstanceID)
 	// Ended tells that an instance is no more. err is that of a start that
 	// did not work, else exit says how it ended.
 	Ended(id core.InstanceID, exit core.Exit, err error)
@@ -32,6 +39,8 @@ type Config struct {
 	Host   Host
 	// Memory bounds the sum of the memory limits of all instances.
 	Memory core.Bytes
+	// Freeze has instances frozen while they are idle: the driver can do it.
+	Freeze bool
 	// Grace is how long an instance has between SIGTERM and SIGKILL when it is
 	// ended without hurry; 0 means 5 s.
 	Grace time.Duration
@@ -42,7 +51,10 @@ type Config struct {
 type Pool struct {
 	Config
 	evicting sync.Mutex // held while idle instances are chosen to be ended
-	lines    sync.Map   // lineKey to *line
+	rank     rank
+	clock    clock
+	freezers chan struct{} // as many as are being frozen
+	lines    sync.Map      // lineKey to *line
 	work     sync.WaitGroup
 	ctx      context.Context //nolint:containedctx // the life of what the pool starts, ended by Close
 	cancel   context.CancelFunc
@@ -60,18 +72,19 @@ func New(ctx context.Context, c Config) *Pool {
 	if c.Grace == 0 {
 		c.Grace = 5 * time.Second
 	}
-	p := &Pool{Config: c, closing: make(chan struct{})}
+	p := &Pool{Config: c, closing: make(chan struct{}), freezers: make(chan struct{}, freezersAtOnce)}
+	p.clock.sooner = make(chan struct{}, 1)
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.memory.total = c.Memory
-	p.work.Go(p.tidy)
+	p.work.Go(func() { p.clock.run(p.closing) })
 	return p
 }
 
 // Lease is the use of an instance for one run.
 type Lease struct {
 	ID core.InstanceID
-	// Cold is set when the instance was started for this lease; Start says
-	// what that took.
+	// Cold is set when the instance was started for this lease. Start says
+	// what that took, or what it took to thaw it.
 	Cold  bool
 	Start core.StartPhases
 
@@ -82,13 +95,33 @@ type Lease struct {
 // Acquire gives an instance that is ready to take a run, and waits for one if
 // it must. Each Lease is given back with Release.
 func (p *Pool) Acquire(ctx context.Context, def *core.Definition) (Lease, error) {
-	l, m, w, err := p.enter(def)
-	switch {
-	case err != nil:
-		return Lease{}, err
-	case m != nil:
-		return Lease{ID: m.id, line: l, member: m}, nil
+	for {
+		e, err := p.enter(def)
+		if err != nil {
+			return Lease{}, err
+		}
+		if e.waiter != nil {
+			return e.line.lease(ctx, e.waiter)
+		}
+		lease := Lease{ID: e.member.id, line: e.line, member: e.member}
+		if e.melted == nil {
+			return lease, nil
+		}
+		began := time.Now()
+		if !e.await(ctx.Done()) {
+			e.line.handOn(e.member, false)
+			return Lease{}, context.Cause(ctx)
+		}
+		lease.Start.Thaw = time.Since(began)
+		if e.line.usable(e.member) {
+			return lease, nil
+		}
+		e.line.handOn(e.member, false) // it died in the cold; there are others
 	}
+}
+
+// lease gives the instance that a waiter gets.
+func (l *line) lease(ctx context.Context, w *waiter) (Lease, error) {
 	g, err := l.await(ctx, w)
 	if err != nil {
 		return Lease{}, err
@@ -110,26 +143,25 @@ type Permit struct{ line *line }
 // Admit waits until a job may start an instance of its own. Each Permit is
 // given back with Done when nothing of the instance is left.
 func (p *Pool) Admit(ctx context.Context, def *core.Definition) (Permit, error) {
-	l, _, w, err := p.enter(def)
+	e, err := p.enter(def)
 	if err != nil {
 		return Permit{}, err
 	}
-	if _, err := l.await(ctx, w); err != nil {
+	if _, err := e.line.await(ctx, e.waiter); err != nil {
 		return Permit{}, err
 	}
-	return Permit{line: l}, nil
+	return Permit{line: e.line}, nil
 }
 
 // Done gives a permit back.
 func (t Permit) Done() { t.line.drop(0) }
 
 // enter takes an idle instance of the definition's line, or a place in it.
-func (p *Pool) enter(def *core.Definition) (*line, *member, *waiter, error) {
+func (p *Pool) enter(def *core.Definition) (entry, error) {
 	for {
-		l := p.line(def)
-		m, w, err := l.enter()
+		e, err := p.line(def).enter()
 		if !errors.Is(err, errLeft) {
-			return l, m, w, err
+			return e, err
 		}
 	}
 }
@@ -142,12 +174,18 @@ func (p *Pool) line(def *core.Definition) *line {
 		}
 	}
 	l := &line{pool: p, def: def, key: key}
-	v, _ := p.lines.LoadOrStore(key, l)
-	found, ok := v.(*line)
-	if !ok {
-		return l
+	v, loaded := p.lines.LoadOrStore(key, l)
+	if found, ok := v.(*line); ok && loaded {
+		return found
 	}
-	return found
+	// Whoever comes with an old definition is served, but nothing is kept for
+	// others: Promote and Retire may have looked for lines before this one.
+	if !p.Host.Called(def) {
+		l.mu.Lock()
+		l.retired = true
+		l.mu.Unlock()
+	}
+	return l
 }
 
 // Retire ends the instances of every version of the function but keep, each
@@ -188,23 +226,6 @@ func (p *Pool) Close() {
 }
 
 var errClosing = core.Unavailable(core.CodeUnavailable, nil, "the server is stopping")
-
-// tidyEvery is how often idle instances are looked over.
-const tidyEvery = time.Second
-
-// tidy ends instances that have been idle for too long.
-func (p *Pool) tidy() {
-	tick := time.NewTicker(tidyEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.closing:
-			return
-		case now := <-tick.C:
-			p.each(func(l *line) { l.endOld(now) })
-		}
-	}
-}
 
 // MemoryInUse tells how much of the memory for instances is reserved.
 func (p *Pool) MemoryInUse() (used, total core.Bytes) { return p.memory.state() }

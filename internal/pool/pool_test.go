@@ -650,8 +650,9 @@ func TestInstances(t *testing.T) {
 		start := core.StartPhases{Sandbox: 10 * time.Millisecond, Boot: 5 * time.Millisecond}
 		want := []core.Instance{
 			{
-				ID: 1, App: "shop", Function: "f1", Version: 1, State: core.InstanceHot, Memory: 128 * core.MiB, Served: 1,
-				StartedAt: began.Add(-time.Second - 20*time.Millisecond), UsedAt: began.Add(-time.Second - 15*time.Millisecond), Start: start,
+				ID: 1, App: "shop", Function: "f1", Version: 1, State: core.InstanceFrozen, Memory: 128 * core.MiB, Served: 1,
+				StartedAt: began.Add(-time.Second - 20*time.Millisecond), UsedAt: began.Add(-time.Second - 15*time.Millisecond),
+				FrozenAt: began.Add(-time.Second + 85*time.Millisecond), Start: start,
 			},
 			{
 				ID: 2, App: "shop", Function: "f2", Version: 7, State: core.InstanceBusy, Memory: core.GiB,

@@ -31,11 +31,14 @@ func TestRandomHistories(t *testing.T) {
 		seed := rand.Uint64()
 		inWorld(t, 512*core.MiB, func(w *world) {
 			h := &history{world: w, rand: rand.New(rand.NewPCG(seed, 0)), memory: 512 * core.MiB, defOf: map[*caller]*core.Definition{}}
+			w.d.freezeTime, w.d.thawTime = time.Duration(h.rand.IntN(3))*time.Millisecond, time.Duration(h.rand.IntN(3))*time.Millisecond
 			for i := range 5 {
 				h.defs = append(h.defs, function(i+1, func(s *core.Spec) {
 					s.Memory = core.Bytes(64*(1+h.rand.IntN(6))) * core.MiB
 					s.Instances.Max = h.rand.IntN(4)
 					s.Limits.Waiting = 5
+					s.Instances.Freeze = time.Duration(1+h.rand.IntN(20)) * time.Millisecond
+					s.Concurrency.PerInstance = 1
 					if i == 4 {
 						job(s)
 					}
@@ -137,7 +140,7 @@ func (h *history) check() {
 	}
 	count := map[[2]int]int{}
 	for _, in := range h.p.Instances() {
-		if in.State == core.InstanceHot && held[in.ID] {
+		if (in.State == core.InstanceHot || in.State == core.InstanceFrozen) && held[in.ID] {
 			h.Fatalf("the instance %d is listed as idle and somebody has it", in.ID)
 		}
 		for _, def := range h.defs {
@@ -172,7 +175,7 @@ func (h *history) drain() {
 	}
 	var idle core.Bytes
 	for _, in := range h.p.Instances() {
-		if in.State != core.InstanceHot {
+		if in.State != core.InstanceHot && in.State != core.InstanceFrozen {
 			h.Errorf("when all have gone an instance is %s", in.State)
 		}
 		idle += in.Memory
@@ -230,7 +233,7 @@ func TestCloseRaces(t *testing.T) {
 		d := newDriver()
 		d.startTime, d.bootTime, d.stopTime = 100*time.Microsecond, 0, 100*time.Microsecond
 		p := pool.New(t.Context(), pool.Config{
-			Driver: d, Host: d, Memory: 512 * core.MiB, Grace: time.Millisecond, Log: slog.New(slog.DiscardHandler),
+			Driver: d, Host: d, Memory: 512 * core.MiB, Freeze: true, Grace: time.Millisecond, Log: slog.New(slog.DiscardHandler),
 		})
 		var callers sync.WaitGroup
 		begun := make(chan struct{}, 1000)

@@ -343,24 +343,14 @@ func (g *group) processes() []int {
 // "cgroup.kill").
 func (g *group) kill() error { return put(g.unified("cgroup.kill"), "1") }
 
-// freeze stops or lets go of every process of the group, and returns when
-// they have. It reads the file again and again: the kernel's notification
-// comes up to 10 ms late (CGROUP_FILE_NOTIFY_MIN_INTV).
-func (g *group) freeze(on bool) error {
+// setFrozen has every process of the group stopped, or go on. Those that are
+// to stop have not when it returns.
+func (g *group) setFrozen(on bool) error {
 	value := "0"
 	if on {
 		value = "1"
 	}
-	if err := put(g.unified("cgroup.freeze"), value); err != nil {
-		return err
-	}
-	if !on {
-		return nil
-	}
-	if err := g.awaitFrozen(); err != nil {
-		return errors.Join(err, put(g.unified("cgroup.freeze"), "0"))
-	}
-	return nil
+	return put(g.unified("cgroup.freeze"), value)
 }
 
 // frozen reports whether the group is to be frozen.
@@ -369,22 +359,13 @@ func (g *group) frozen() bool {
 	return err == nil && strings.TrimSpace(string(b)) == "1"
 }
 
-func (g *group) awaitFrozen() error {
-	for wait, began := time.Duration(0), time.Now(); ; {
-		b, err := os.ReadFile(g.unified("cgroup.events"))
-		if err != nil {
-			return fmt.Errorf("freeze a cgroup: %w", err)
-		}
-		if field(b, "frozen") == 1 {
-			return nil
-		}
-		if time.Since(began) > time.Second {
-			return errors.New("freeze a cgroup: it is not frozen after 1s")
-		}
-		if wait = wait*2 + 5*time.Microsecond; wait > 20*time.Microsecond {
-			time.Sleep(min(wait, time.Millisecond))
-		}
+// isStopped reports whether every process of the group has been stopped.
+func (g *group) isStopped() (bool, error) {
+	b, err := os.ReadFile(g.unified("cgroup.events"))
+	if err != nil {
+		return false, fmt.Errorf("look whether a cgroup is frozen: %w", err)
 	}
+	return field(b, "frozen") == 1, nil
 }
 
 // remove removes the group, whose processes have ended. The kernel may say it

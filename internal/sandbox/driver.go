@@ -454,22 +454,25 @@ func (d *Driver) Usage(id core.InstanceID) (core.Usage, error) {
 }
 
 // Freeze implements the port of internal/pool.
-func (d *Driver) Freeze(_ context.Context, id core.InstanceID) error { return d.setFrozen(id, true) }
-
-// Thaw implements the port of internal/pool.
-func (d *Driver) Thaw(_ context.Context, id core.InstanceID) error { return d.setFrozen(id, false) }
-
-func (d *Driver) setFrozen(id core.InstanceID, on bool) error {
+func (d *Driver) Freeze(ctx context.Context, id core.InstanceID) error {
 	in, err := d.live(id)
 	if err != nil {
 		return err
 	}
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.released {
-		return fmt.Errorf("instance %s has ended: %w", id, core.ErrGone)
+	if err := in.freeze(ctx); err != nil {
+		return fmt.Errorf("freeze instance %s: %w", id, err)
 	}
-	err = in.box.group.freeze(on)
-	in.frozen = on && err == nil
-	return err
+	return nil
+}
+
+// Thaw implements the port of internal/pool.
+func (d *Driver) Thaw(_ context.Context, id core.InstanceID) error {
+	in, err := d.live(id)
+	if err != nil {
+		return err
+	}
+	if err := in.thaw(); err != nil {
+		return fmt.Errorf("thaw instance %s: %w", id, err)
+	}
+	return nil
 }

@@ -427,7 +427,7 @@ func (in *instance) killFunction() {
 	}
 	if in.frozen {
 		in.frozen = false
-		_ = in.box.group.freeze(false)
+		_ = in.box.group.setFrozen(false)
 	}
 }
 

@@ -107,7 +107,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.parts.Push("maintenance", func() error { upkeep.Close(); return nil })
 	ids := sequence.New(node, time.Now)
 	calls := invoke.New(ctx, invoke.Config{
-		Catalog: functions, Store: store, Logs: logs, Driver: driver, IDs: ids, Memory: s.cfg.Memory, Log: s.log,
+		Catalog: functions, Store: store, Logs: logs, Driver: driver, IDs: ids, Memory: s.cfg.Memory, Freeze: s.can.Freeze, Log: s.log,
 		Web: web.New(driver, web.Options{Node: nodeName, MaxIdle: core.MaxPerInstance}),
 		Job: job.New(driver, job.Options{Node: nodeName, Grace: cancelGrace}),
 	})

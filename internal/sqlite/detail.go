@@ -24,6 +24,7 @@ const (
 	detailPath     // a text; without it the path is /
 	detailProgress // a number and a text; without it the progress is -1
 	detailWords    // reason, trigger, principal, method, those without a number
+	detailThaw     // a duration
 )
 
 // codes are the numbers that stand for a run's words.
@@ -38,7 +39,8 @@ func detailFlags(r *core.Run, c codes) (flags uint64) {
 	}{
 		{r.Cold, detailCold},
 		{r.UsageShared, detailShared},
-		{r.Start != core.StartPhases{}, detailPhases},
+		{r.Start != core.StartPhases{Thaw: r.Start.Thaw}, detailPhases},
+		{r.Start.Thaw != 0, detailThaw},
 		{r.Message != "", detailMessage},
 		{r.Path != "/", detailPath},
 		{r.Progress != -1 || r.ProgressText != "", detailProgress},
@@ -83,6 +85,9 @@ func appendDetail(b []byte, r *core.Run, c codes) []byte {
 		b = appendText(b, unnumbered(c.trigger, r.Trigger))
 		b = appendText(b, unnumbered(c.principal, r.Principal))
 		b = appendText(b, unnumbered(c.method, r.Method))
+	}
+	if flags&detailThaw != 0 {
+		b = binary.AppendVarint(b, int64(r.Start.Thaw))
 	}
 	return b
 }
@@ -134,6 +139,9 @@ func (s *Store) readDetail(b []byte, r *core.Run) error {
 		r.Trigger += d.Text()
 		r.Principal += d.Text()
 		r.Method += d.Text()
+	}
+	if flags&detailThaw != 0 {
+		r.Start.Thaw = time.Duration(d.Varint())
 	}
 	if d.Err() != nil {
 		return fmt.Errorf("reading the detail of run %s: %w", r.ID, d.Err())

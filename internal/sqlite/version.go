@@ -55,9 +55,11 @@ func (m specMemo) read(text []byte) (spec core.Spec, err error) {
 	spec, ok := m[string(text)]
 	if !ok {
 		// Specs that were written before they said so are of instances that
-		// take one request at a time, and have the weight of all others.
+		// take one request at a time, have the weight of all others, and are
+		// frozen as these are.
 		spec.Concurrency.PerInstance = 1
 		spec.CPUWeight = core.DefaultCPUWeight
+		spec.Instances.Freeze = core.DefaultFreeze
 		if err := json.Unmarshal(text, &spec); err != nil {
 			return spec, fmt.Errorf("decoding %s: %w", text, err)
 		}

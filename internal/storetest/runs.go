@@ -133,6 +133,10 @@ func plainRunComesBack(t *testing.T, s *runs) {
 	s.save(t, r)
 	s.same(t, r)
 	r = s.plain("shop", "resize")
+	r.Start.Thaw = 158 * time.Microsecond
+	s.save(t, r)
+	s.same(t, r)
+	r = s.plain("shop", "resize")
 	r.State, r.Reason, r.Status = core.StateFailed, core.ReasonStartFailed, 0
 	r.StartedAt, r.Instance, r.Path, r.Progress, r.ExitCode = time.Time{}, 0, "", 0, -1
 	s.save(t, r)

@@ -68,8 +68,10 @@
 // idempotent (RFC 9110, 9.2.2: GET, HEAD, OPTIONS, TRACE, PUT, DELETE).
 // Whether a function has begun to work on a POST cannot be seen, so that one
 // fails. So that this is rare, a kept connection is looked at before use, and
-// one that has been idle for a second is not used: a web server that was
-// frozen closes its idle connections in the moment it thaws.
+// one that has been idle for a second is not used. A web server that was
+// frozen closes what was idle for too long in the moment it thaws, just when a
+// request is written: before an instance is frozen, its connections are closed
+// from this side ([Contract.Disconnect]).
 //
 // # Not promised
 //

@@ -126,6 +126,19 @@ func notReady(ctx context.Context, last error, id core.InstanceID, port int, wai
 	}
 }
 
+// Disconnect closes the idle connections of an instance, which goes on to
+// serve.
+func (c *Contract) Disconnect(id core.InstanceID) {
+	s := c.shard(id)
+	s.mu.Lock()
+	var idle []*conn
+	if l := s.lines[id]; l != nil {
+		idle, l.idle = l.idle, nil
+	}
+	s.mu.Unlock()
+	closeAll(idle)
+}
+
 // Forget closes the idle connections of an instance that is gone, or is given
 // no more calls. Those in use are closed when their requests end.
 func (c *Contract) Forget(id core.InstanceID) {
