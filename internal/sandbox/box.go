@@ -167,7 +167,7 @@ func (b *box) spawn() error {
 	if b.d.userns {
 		flags |= spawnUserns
 	}
-	b.pid, b.pidfd, err = b.d.spawner.spawn(theirs, dir, flags)
+	b.pid, b.pidfd, err = b.d.spawner.spawn(theirs, dir, flags, uint32(b.firstUID()))
 	if err != nil {
 		b.pid = 0
 		return err

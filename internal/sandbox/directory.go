@@ -230,7 +230,7 @@ func (d *Driver) userNamespace(uid, gid, outerUID, outerGID uint32) (*os.File, e
 		return nil, err
 	}
 	defer ctl.close()
-	pid, pidfd, err := d.spawner.spawn(theirs, nil, spawnUserns|spawnAlone)
+	pid, pidfd, err := d.spawner.spawn(theirs, nil, spawnUserns|spawnAlone, uint32(os.Geteuid()))
 	_ = theirs.Close()
 	if err != nil {
 		return nil, fmt.Errorf("make a user namespace: %w", err)

@@ -48,6 +48,7 @@ const (
 type spawnRequest struct {
 	Kind  uint32
 	Flags uint32
+	Owner uint32 // user id, of the user namespace
 }
 
 type request struct {

@@ -88,12 +88,13 @@ func (s *spawner) start() error {
 
 // spawn clones an init that has control as its control socket, in the cgroup
 // v2 of the directory cgroup, in fresh namespaces. Pid and pidfd are those of
-// a child of this process, which must be waited for.
-func (s *spawner) spawn(control *os.File, cgroup *os.File, flags uint32) (pid, pidfd int, err error) {
+// a child of this process, which must be waited for. A user namespace belongs
+// to the user owner.
+func (s *spawner) spawn(control *os.File, cgroup *os.File, flags, owner uint32) (pid, pidfd int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for try := 0; ; try++ {
-		pid, pidfd, err = s.exchange(control, cgroup, flags)
+		pid, pidfd, err = s.exchange(control, cgroup, flags, owner)
 		if err == nil || pid < 0 || try > 0 {
 			return pid, pidfd, err
 		}
@@ -109,13 +110,13 @@ func (s *spawner) spawn(control *os.File, cgroup *os.File, flags uint32) (pid, p
 }
 
 // exchange gives pid -1 when the spawner answered that it could not clone.
-func (s *spawner) exchange(control, cgroup *os.File, flags uint32) (pid, pidfd int, err error) {
+func (s *spawner) exchange(control, cgroup *os.File, flags, owner uint32) (pid, pidfd int, err error) {
 	fds := []int{int(control.Fd())}
 	if cgroup != nil {
 		flags |= spawnCgroup
 		fds = append(fds, int(cgroup.Fd()))
 	}
-	if err := s.ctl.send(&spawnRequest{kindSpawn, flags}, fds...); err != nil {
+	if err := s.ctl.send(&spawnRequest{kindSpawn, flags, owner}, fds...); err != nil {
 		return 0, -1, err
 	}
 	var b [16]byte

@@ -151,6 +151,35 @@ func spying() map[string]func() error {
 	}
 }
 
+// overwrite tries to write to the programs that run, by a handle that was
+// opened before, as CVE-2019-5736 did, and prints the error of each as JSON.
+func overwrite([]string) {
+	out := map[string]string{}
+	for _, path := range []string{"/proc/self/exe", "/proc/1/exe", "/proc/2/exe", "/misbehave"} {
+		err := reopen(path)
+		out[path] = ""
+		if err != nil {
+			out[path] = err.Error()
+		}
+	}
+	say(out)
+}
+
+func reopen(path string) error {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	for range 1000 {
+		var f *os.File
+		if f, err = os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_WRONLY, 0); err == nil {
+			_, err = f.WriteString("#!/misbehave")
+			return err
+		}
+	}
+	return err
+}
+
 func vmRead() error {
 	b := make([]byte, 8)
 	local := []unix.Iovec{{Base: &b[0], Len: 8}}

@@ -56,6 +56,7 @@ enum { CTL = 3 }; // the control socket, in both parts
 struct spawn_request {
 	u32 kind; // 'C'
 	u32 flags;
+	u32 owner; // of the user namespace
 };
 struct spawn_reply {
 	int pid; // or -errno
@@ -781,6 +782,21 @@ _Noreturn static void init_process(void) {
 
 // ---- spawner ----------------------------------------------------------
 
+// clone_for clones as another user, who then owns the user namespace. What the
+// kernel counts by user (inotify instances, message queues, waiting signals,
+// timers) it counts in the namespace and once more for its owner
+// (user_namespaces(7)): were that root for all, one function could use up what
+// root and every other function have.
+static long clone_for(u32 owner, struct clone_args *a) {
+	u32 self = (u32)sys(__NR_geteuid);
+	long r = sys(__NR_setresuid, -1, owner, -1);
+	if (r < 0) return r;
+	sys(__NR_setfsuid, self); // to whom the cgroup belongs
+	r = sys(__NR_clone3, a, sizeof *a);
+	if (r != 0) sys(__NR_setresuid, -1, self, -1);
+	return r;
+}
+
 static void spawn(const struct spawn_request *q) {
 	int pidfd = -1;
 	struct clone_args a = {
@@ -796,7 +812,7 @@ static void spawn(const struct spawn_request *q) {
 		a.cgroup = (u64)got.fd[1];
 	}
 	int ctl = got.fd[0];
-	long pid = sys(__NR_clone3, &a, sizeof a);
+	long pid = q->flags & SPAWN_USERNS ? clone_for(q->owner, &a) : sys(__NR_clone3, &a, sizeof a);
 	if (pid == 0) {
 		sys(__NR_dup3, ctl, CTL, O_CLOEXEC);
 		sys(__NR_close_range, CTL + 1, ~0U, 0);
