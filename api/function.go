@@ -6,6 +6,7 @@ import "time"
 const (
 	ContractJob  = "job"
 	ContractHTTP = "http"
+	ContractFDK  = "fdk"
 )
 
 // The networks: what an instance can reach.
@@ -22,7 +23,7 @@ const ArgsBody = "body"
 // default; an answer has them all filled in.
 type Spec struct {
 	Image       string            `json:"image" minLength:"1" doc:"name or digest of an image that the server has" example:"shop/resize:1.2"`
-	Contract    string            `json:"contract,omitempty" enum:"job,http" doc:"how the process is talked to; http unless set"`
+	Contract    string            `json:"contract,omitempty" enum:"job,http,fdk" doc:"how the process is talked to; http unless set"`
 	Command     []string          `json:"command,omitempty" nullable:"false" doc:"in place of the image's entrypoint and cmd"`
 	Args        string            `json:"args,omitempty" enum:"body" doc:"job only: body makes the request body one argument in place of the image's cmd"`
 	ContentType string            `json:"content_type,omitempty" doc:"job only: the type of the result"`

@@ -67,7 +67,7 @@ exists already is left as it is; 'dayfly deploy' makes new versions.`,
 // specFlags adds the flags that say what a version is made of.
 func specFlags(flags *pflag.FlagSet, v *api.NewVersion) (env *[]string) {
 	flags.StringVar(&v.Image, "image", "", "`REF` of the image: a name or a digest")
-	flags.StringVar(&v.Contract, "contract", "", "`CONTRACT`: how the process is talked to, http or job (default http)")
+	flags.StringVar(&v.Contract, "contract", "", "`CONTRACT`: how the process is talked to, http, job or fdk (default http)")
 	flags.Var(&text[api.Bytes]{to: &v.Memory, parse: api.ParseBytes}, "memory", "`SIZE` of the memory an instance may use (default 128MiB)")
 	flags.Var(&text[float64]{to: &v.CPU, parse: parseCPU}, "cpu", "`PROCESSORS` an instance may use (default 1)")
 	flags.IntVar(&v.CPUWeight, "cpu-weight", 0, "`WEIGHT` of an instance beside others where processors are short (default 100)")

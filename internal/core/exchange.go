@@ -19,7 +19,10 @@ func (h Header) Get(name string) string {
 
 // Request is what a function is called with.
 type Request struct {
-	Method   string
+	Method string
+	// FullPath is the path of the URL that was called, as it was escaped; ""
+	// for a run that no URL has started.
+	FullPath string
 	Path     string // below the function's URL, as it was escaped; begins with /
 	RawQuery string
 	Host     string

@@ -205,8 +205,8 @@ func (s Spec) Validate() error {
 	switch {
 	case s.Image == "":
 		return Invalid("the function has no image: name one, or say how to build it")
-	case s.Contract != ContractJob && s.Contract != ContractHTTP:
-		return Invalid("the contract %q is not known: it is job or http", s.Contract)
+	case s.Contract != ContractJob && s.Contract != ContractHTTP && s.Contract != ContractFDK:
+		return Invalid("the contract %q is not known: it is job, http or fdk", s.Contract)
 	case s.Network != NetworkEgress && s.Network != NetworkNone:
 		return Invalid("the network %q is not known: it is egress or none", s.Network)
 	case s.Memory < MinMemory || s.Memory > MaxMemory:
@@ -259,26 +259,31 @@ func (s Spec) validateInstances() error {
 }
 
 func (s Spec) validateContract() error {
-	if s.Contract == ContractJob {
-		switch {
-		case s.Port != 0:
-			return Invalid("a job has no port; leave port out, or use the contract http")
-		case s.Concurrency.PerInstance != 1:
-			return Invalid("concurrency.per_instance is for the contract http only; a job has an instance of its own")
-		}
+	one := s.Concurrency.PerInstance == 1
+	switch {
+	case s.Contract == ContractHTTP:
+	case s.Contract == ContractJob && s.Port != 0:
+		return Invalid("a job has no port; leave port out, or use the contract http")
+	case s.Contract == ContractJob && !one:
+		return Invalid("concurrency.per_instance is for the contract http only; a job has an instance of its own")
+	case s.Contract == ContractJob:
 		return nil
+	case s.Port != 0:
+		return Invalid("a function of the contract fdk has no port; leave port out, or use the contract http")
+	case !one:
+		return Invalid("concurrency.per_instance is for the contract http only; a function of the contract fdk takes one request at a time")
 	}
 	switch {
 	case s.Concurrency.PerInstance < 1 || s.Concurrency.PerInstance > MaxPerInstance:
 		return Invalid("concurrency.per_instance is %d; it may be 1 to %d", s.Concurrency.PerInstance, MaxPerInstance)
-	case s.Port < 1 || s.Port > 65535:
+	case s.Contract == ContractHTTP && (s.Port < 1 || s.Port > 65535):
 		return Invalid("the port %d is out of bounds: 1 to 65535", s.Port)
 	case s.Args != "":
 		return Invalid("args is for the contract job only")
 	case s.Stream:
-		return Invalid("stream is for the contract job only; http streams by itself")
+		return Invalid("stream is for the contract job only; the others stream by themselves")
 	case s.ContentType != "":
-		return Invalid("content_type is for the contract job only; an http function sets its own")
+		return Invalid("content_type is for the contract job only; functions of the others set their own")
 	}
 	return nil
 }

@@ -89,6 +89,7 @@ func TestValidate(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	job := func(s *core.Spec) { s.Contract, s.Port = core.ContractJob, 0 }
+	fdk := func(s *core.Spec) { s.Contract, s.Port = core.ContractFDK, 0 }
 	for _, tc := range []struct {
 		name   string
 		change func(*core.Spec)
@@ -156,6 +157,12 @@ func TestValidate(t *testing.T) {
 		{"per instance most", func(s *core.Spec) { s.Concurrency.PerInstance = 1000 }, nil},
 		{"per instance high", func(s *core.Spec) { s.Concurrency.PerInstance = 1001 }, []string{"concurrency.per_instance is 1001", "1 to 1000"}},
 		{"one per job", job, nil},
+		{"a function of fdk", fdk, nil},
+		{"port of fdk", func(s *core.Spec) { s.Contract = core.ContractFDK }, []string{"port", "fdk"}},
+		{"args of fdk", func(s *core.Spec) { fdk(s); s.Args = core.ArgsBody }, []string{"args", "job only"}},
+		{"stream of fdk", func(s *core.Spec) { fdk(s); s.Stream = true }, []string{"stream", "job only"}},
+		{"content type of fdk", func(s *core.Spec) { fdk(s); s.ContentType = "a/b" }, []string{"content_type", "job only"}},
+		{"two per instance of fdk", func(s *core.Spec) { fdk(s); s.Concurrency.PerInstance = 2 }, []string{"concurrency.per_instance", "one request at a time"}},
 		{"two per job", func(s *core.Spec) { job(s); s.Concurrency.PerInstance = 2 }, []string{"concurrency.per_instance", "http only", "job"}},
 		{"less than none per job", func(s *core.Spec) { job(s); s.Concurrency.PerInstance = -1 }, []string{"concurrency.per_instance", "http only", "job"}},
 		{"start low", func(s *core.Spec) { s.Limits.Start = 1 }, []string{"limits.start", "1ms to 1h"}},

@@ -25,6 +25,11 @@ func (s Stream) String() string {
 	}
 }
 
+// LogFrame is the word with which a process marks where the log of a run
+// begins, if its contract has it do that: a line of its own, the word, an equals
+// sign and the id of the run. Marks are no part of a log.
+const LogFrame = "DAYFLY_RUN_ID"
+
 // LogLine is one line that a function printed.
 type LogLine struct {
 	Instance InstanceID

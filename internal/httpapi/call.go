@@ -27,13 +27,14 @@ func (h *Handler) call(w http.ResponseWriter, r *http.Request) {
 		// function's business.
 		delete(r.Header, "Authorization")
 	}
-	app, function, rest, ok := splitCall(r.URL.EscapedPath())
+	escaped := r.URL.EscapedPath()
+	app, function, rest, ok := splitCall(escaped)
 	if !ok {
 		x.fail(h.failure(r.Context(), r.Method, r.URL.Path, core.Run{},
 			core.NotFound("%s is not the URL of a function: it is /f/, the app, / and the function", r.URL.Path)))
 		return
 	}
-	x.request(r, rest)
+	x.request(r, escaped, rest)
 	run, err := h.cfg.Invoker.Call(r.Context(), p, app, function, core.TriggerHTTP, &x.req, x)
 	if !x.begun && run.ID != 0 {
 		x.Begin(&run)

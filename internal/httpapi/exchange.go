@@ -61,9 +61,9 @@ func giveExchange(x *exchange) {
 }
 
 // request fills in the request as the function is to see it.
-func (x *exchange) request(r *http.Request, path string) {
+func (x *exchange) request(r *http.Request, full, path string) {
 	x.req = core.Request{
-		Method: r.Method, Path: path, RawQuery: r.URL.RawQuery, Host: r.Host, Scheme: "http",
+		Method: r.Method, FullPath: full, Path: path, RawQuery: r.URL.RawQuery, Host: r.Host, Scheme: "http",
 		Remote: r.RemoteAddr, Header: core.Header(r.Header), Length: r.ContentLength,
 	}
 	if r.TLS != nil {

@@ -312,7 +312,7 @@ func inWorld(t *testing.T, programs map[string]program, f func(w *world)) {
 		w.Service = invoke.New(t.Context(), invoke.Config{
 			Catalog: w, Store: w.store, Logs: w.store, Driver: w.d, Memory: core.GiB, Log: slog.New(slog.DiscardHandler),
 			IDs: sequence.New(0, func() time.Time { return time.Now().AddDate(40, 0, 0) }),
-			Web: web.New(w.d, web.Options{}), Job: job.New(w.d, job.Options{Grace: time.Second}),
+			Web: web.New(w.d, web.Options{}), FDK: web.New(w.d, web.Options{}), Job: job.New(w.d, job.Options{Grace: time.Second}),
 		})
 		w.close = sync.OnceFunc(w.Close)
 		defer func() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -16,7 +17,8 @@ import (
 type host struct {
 	driver  pool.Driver
 	catalog Catalog
-	web     Web
+	web     Hot
+	fdk     Hot
 	ids     *sequence.Source
 	log     *slog.Logger
 	sources sync.Map // core.InstanceID to *source
@@ -42,10 +44,18 @@ func (h *host) spec(def *core.Definition) core.InstanceSpec {
 // Prepare implements pool.Host.
 func (h *host) Prepare(_ context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error) {
 	spec := h.spec(def)
-	spec.Env = append(spec.Env, h.web.Env(def)...)
-	src := &source{id: spec.ID}
+	h.contract(def).Prepare(def, &spec)
+	src := &source{id: spec.ID, framed: def.Version.Spec.Contract == core.ContractFDK}
 	h.sources.Store(spec.ID, src)
 	return spec, core.Stdio{Stdout: stream{src, core.StreamStdout}, Stderr: stream{src, core.StreamStderr}}, nil
+}
+
+// contract gives the one by which the definition's instances are called.
+func (h *host) contract(def *core.Definition) Hot {
+	if def.Version.Spec.Contract == core.ContractFDK {
+		return h.fdk
+	}
+	return h.web
 }
 
 // source finds where an instance's output goes. One that is gone has a source
@@ -71,7 +81,7 @@ func (h *host) Ready(ctx context.Context, id core.InstanceID, def *core.Definiti
 			cancel(h.ended(id, def, exit))
 		}
 	})
-	err := h.web.Ready(ctx, id, def.Version.Spec.Port)
+	err := h.contract(def).Ready(ctx, id, def.Version.Spec.Port)
 	cause := context.Cause(ctx)
 	cancel(nil)
 	watching.Wait()
@@ -99,8 +109,12 @@ func (h *host) ended(id core.InstanceID, def *core.Definition, exit core.Exit) e
 	if exit.OOM {
 		reason = core.ReasonOOMKilled
 	}
-	e := core.Errorf(core.KindFunction, reason, "the process of %s/%s ended before it listened on port %d: %s",
-		def.App.Name, def.Function.Name, def.Version.Spec.Port, exit)
+	where := ""
+	if port := def.Version.Spec.Port; port != 0 {
+		where = " on port " + strconv.Itoa(port)
+	}
+	e := core.Errorf(core.KindFunction, reason, "the process of %s/%s ended before it listened%s: %s",
+		def.App.Name, def.Function.Name, where, exit)
 	if tail := h.source(id).tail(); tail != "" {
 		e.Message += "\nthe last it printed:\n" + tail
 	}
@@ -117,11 +131,13 @@ func (h *host) Called(def *core.Definition) bool {
 // for long in the moment it is thawed, just when a request is written to it.
 func (h *host) Freezing(id core.InstanceID) {
 	h.web.Disconnect(id)
+	h.fdk.Disconnect(id)
 	h.source(id).rest()
 }
 
 // Ended implements pool.Host.
 func (h *host) Ended(id core.InstanceID, _ core.Exit, _ error) {
 	h.web.Forget(id)
+	h.fdk.Forget(id)
 	h.sources.Delete(id)
 }

@@ -223,6 +223,15 @@ type source struct {
 	partial [2][]byte // of stdout and stderr: what has no line end yet
 	boot    []core.LogLine
 	meter   meter
+	frames  [2]frame // of stdout and stderr
+	framed  bool     // the process marks where the log of a run begins
+}
+
+// frame is what the marks in a stream say.
+type frame struct {
+	run   core.RunID // of the last mark
+	blank bool       // an empty line has come, which may belong to a mark
+	at    time.Time  // it came then
 }
 
 // running is a run on an instance.
@@ -231,6 +240,13 @@ type running struct {
 	id     core.RunID
 	name   string // the id as text, once somebody has asked
 	shared bool   // it has not been alone all the time
+}
+
+func (r *running) named() string {
+	if r.name == "" {
+		r.name = r.id.String()
+	}
+	return r.name
 }
 
 // begin makes the run one whose lines come now. What was printed before is not
@@ -267,13 +283,56 @@ func (s *source) flush(now time.Time) {
 			s.line(core.Stream(i+1), now, p)
 			s.partial[i] = p[:0]
 		}
+		s.unblank(core.Stream(i + 1))
 	}
 }
 
-// line gives one line to its run: the one that is alone on the instance, else
+// unblank makes a line of the empty one that belongs to no mark. mu is held.
+func (s *source) unblank(stream core.Stream) {
+	if f := &s.frames[stream-1]; f.blank {
+		f.blank = false
+		s.keep(stream, f.at, nil)
+	}
+}
+
+// line takes a line, unless it is the mark of a run (an empty line, and the
+// word with the run's id). mu is held.
+func (s *source) line(stream core.Stream, now time.Time, text []byte) {
+	if s.framed {
+		f := &s.frames[stream-1]
+		if id, ok := s.mark(text); ok {
+			f.run, f.blank = id, false
+			return
+		}
+		s.unblank(stream)
+		if len(text) == 0 {
+			f.blank, f.at = true, now
+			return
+		}
+	}
+	s.keep(stream, now, text)
+}
+
+// mark gives the run on the instance whose mark a line is. mu is held.
+func (s *source) mark(text []byte) (core.RunID, bool) {
+	rest, ok := bytes.CutPrefix(text, logFrame)
+	if !ok {
+		return 0, false
+	}
+	for i := range s.runs {
+		if string(rest) == s.runs[i].named() {
+			return s.runs[i].id, true
+		}
+	}
+	return 0, false
+}
+
+var logFrame = []byte(core.LogFrame + "=")
+
+// keep gives one line to its run: the one that is alone on the instance, else
 // the one whose id it carries. A line that could be anybody's is given to all
 // that are there, and says so. mu is held.
-func (s *source) line(stream core.Stream, now time.Time, text []byte) {
+func (s *source) keep(stream core.Stream, now time.Time, text []byte) {
 	line := core.LogLine{
 		Instance: s.id, Stream: stream, Time: now,
 		Text: strings.ToValidUTF8(string(text), "\uFFFD"),
@@ -286,6 +345,10 @@ func (s *source) line(stream core.Stream, now time.Time, text []byte) {
 		return
 	case 1:
 		line.Run = s.runs[0].id
+		if of := s.frames[stream-1].run; of != 0 && of != line.Run {
+			// It comes late, and its own run's log is closed.
+			line.Text = fmt.Sprintf("[of %s, which has ended] %s", of, line.Text)
+		}
 		s.runs[0].live.log.add(line)
 		return
 	}
@@ -314,10 +377,7 @@ func (s *source) owner(text string) *running {
 	}
 	for i := range s.runs {
 		r := &s.runs[i]
-		if r.name == "" {
-			r.name = r.id.String()
-		}
-		if strings.HasPrefix(rest, r.name+`"`) {
+		if strings.HasPrefix(rest, r.named()+`"`) {
 			return r
 		}
 	}

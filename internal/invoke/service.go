@@ -17,7 +17,8 @@ type Config struct {
 	Store   Store
 	Logs    LogStore
 	Driver  pool.Driver
-	Web     Web
+	Web     Hot // the contract http
+	FDK     Hot // the contract fdk
 	Job     Job
 	IDs     *sequence.Source
 	// Memory bounds the sum of the memory limits of all instances.
@@ -39,7 +40,7 @@ type Service struct {
 // New makes a service that lives until Close.
 func New(ctx context.Context, c Config) *Service {
 	s := &Service{Config: c}
-	s.host = &host{driver: c.Driver, catalog: c.Catalog, web: c.Web, ids: c.IDs, log: c.Log}
+	s.host = &host{driver: c.Driver, catalog: c.Catalog, web: c.Web, fdk: c.FDK, ids: c.IDs, log: c.Log}
 	s.pool = pool.New(ctx, pool.Config{Driver: c.Driver, Host: s.host, Memory: c.Memory, Freeze: c.Freeze, Log: c.Log})
 	s.recorder = newRecorder(c.Store, c.Logs, &s.runs, c.Log)
 	return s
@@ -95,7 +96,7 @@ func (s *Service) Call(ctx context.Context, p core.Principal, app, function, tri
 	if def.Version.Spec.Contract == core.ContractJob {
 		out, err = s.callJob(ctx, l, call, reply)
 	} else {
-		out, err = s.callWeb(ctx, l, call, reply)
+		out, err = s.callHot(ctx, l, call, reply)
 	}
 	return s.settle(l, out, err)
 }
@@ -123,8 +124,8 @@ func (l *live) begin(id core.InstanceID, cold bool, start core.StartPhases, repl
 	reply.Begin(r)
 }
 
-// callWeb passes a call to a hot instance, or to one that becomes it.
-func (s *Service) callWeb(ctx context.Context, l *live, call *core.Call, reply core.RunReply) (core.Outcome, error) {
+// callHot passes a call to a hot instance, or to one that becomes it.
+func (s *Service) callHot(ctx context.Context, l *live, call *core.Call, reply core.RunReply) (core.Outcome, error) {
 	lease, err := s.pool.Acquire(ctx, call.Definition)
 	if err != nil {
 		return core.Outcome{}, waitError(ctx, err)
@@ -138,7 +139,7 @@ func (s *Service) callWeb(ctx context.Context, l *live, call *core.Call, reply c
 	}
 	call.Instance = lease.ID
 	call.Deadline = l.run.StartedAt.Add(call.Definition.Version.Spec.Timeout)
-	out := s.Web.Serve(ctx, call, reply)
+	out := s.host.contract(call.Definition).Serve(ctx, call, reply)
 	shares := call.Definition.Version.Spec.Concurrency.PerInstance > 1
 	if shares && out.State == core.StateCancelled {
 		out.Kill = false // its connection is cut; the others go on

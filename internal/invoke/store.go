@@ -36,11 +36,12 @@ type Catalog interface {
 	Find(app, function string) (*core.Definition, error)
 }
 
-// Web is the contract http.
-type Web interface {
-	// Env gives the environment of an instance, as K=V.
-	Env(def *core.Definition) []string
-	// Ready returns when something listens on the instance's port.
+// Hot is a contract whose instances stay hot: http and fdk.
+type Hot interface {
+	// Prepare adds to the spec of an instance what the contract needs.
+	Prepare(def *core.Definition, spec *core.InstanceSpec)
+	// Ready returns when something listens in the instance, on the port if the
+	// contract has one.
 	Ready(ctx context.Context, id core.InstanceID, port int) error
 	// Serve passes a call to the instance and its answer to reply.
 	Serve(ctx context.Context, call *core.Call, reply core.Reply) core.Outcome

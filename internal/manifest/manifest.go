@@ -35,8 +35,8 @@ type Function struct {
 	Image string `yaml:"image,omitempty" jsonschema:"minLength=1,example=shop/resize:1.2"`
 	// How to make the image from source. Either this or image must be there.
 	Build *Build `yaml:"build,omitempty"`
-	// How the process is talked to: http is a web server on $PORT, job is a fresh process per run with the body on its stdin.
-	Contract core.Contract `yaml:"contract,omitempty" jsonschema:"enum=http,enum=job,default=http"`
+	// How the process is talked to: http is a web server on $PORT, job is a fresh process per run with the body on its stdin, fdk is a function made with a kit of the Fn Project.
+	Contract core.Contract `yaml:"contract,omitempty" jsonschema:"enum=http,enum=job,enum=fdk,default=http"`
 	// What to run in place of the image's entrypoint and cmd.
 	Command []string `yaml:"command,omitempty"`
 	// With body, a job gets its body as one argument in place of the image's cmd.

@@ -137,7 +137,7 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		"gpus and another":     {fn("image: i\ngpus: 1\nbananas: 1"), `m:4:5: functions.f: functions cannot have GPUs yet: leave gpus out`},
 		"devices elsewhere":    {fn("image: i\nlimits: {devices: 1}"), `functions.f.limits: unknown key "devices"`},
 		"cpu":                  {fn("image: i\ncpu: lots"), `m:4:10: functions.f.cpu: "lots" is not a number of processors`},
-		"contract":             {fn("image: i\ncontract: lambda"), `m:4:15: functions.f.contract: the contract "lambda" is not known: it is job or http`},
+		"contract":             {fn("image: i\ncontract: lambda"), `m:4:15: functions.f.contract: the contract "lambda" is not known: it is job, http or fdk`},
 		"network":              {fn("image: i\nnetwork: host"), `m:4:14: functions.f.network: the network "host" is not known`},
 		"port":                 {fn("image: i\nport: 70000"), `m:4:11: functions.f.port: the port 70000 is out of bounds: 1 to 65535`},
 		"port is a word":       {fn("image: i\nport: web"), `m:4:11: functions.f.port: "web" is not a whole number`},

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/internal/access"
 	"github.com/dayfly-io/dayfly/internal/catalog"
+	"github.com/dayfly-io/dayfly/internal/contract/fdk"
 	"github.com/dayfly-io/dayfly/internal/contract/job"
 	"github.com/dayfly-io/dayfly/internal/contract/web"
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -109,6 +110,7 @@ func (s *Server) start(ctx context.Context) error {
 	calls := invoke.New(ctx, invoke.Config{
 		Catalog: functions, Store: store, Logs: logs, Driver: driver, IDs: ids, Memory: s.cfg.Memory, Freeze: s.can.Freeze, Log: s.log,
 		Web: web.New(driver, web.Options{Node: nodeName, MaxIdle: core.MaxPerInstance}),
+		FDK: fdk.New(driver, fdk.Options{Node: nodeName}),
 		Job: job.New(driver, job.Options{Node: nodeName, Grace: cancelGrace}),
 	})
 	s.parts.Push("calls", func() error { calls.Close(); return nil })

@@ -77,7 +77,7 @@ func runOutside() (code int, err error) {
 		return 1, err
 	}
 	// As the Makefile builds it, so that it is built once.
-	for pkg, name := range map[string]string{"../../cmd/dayfly": "dayfly", "./testdata/misbehave": "misbehave"} {
+	for pkg, name := range map[string]string{"../../cmd/dayfly": "dayfly", "./testdata/misbehave": "misbehave", "./testdata/kit": "kit"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(world, name), pkg)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -354,15 +354,18 @@ func (x *exchange) fault(err error, o *core.Outcome) string {
 		return name + " did not answer in valid HTTP/1.1: " + e.what
 	}
 	if _, ok := errors.AsType[*dialError](err); ok {
-		port := portOf(x.call.Definition)
+		place := x.c.opts.Place
+		if place == "" {
+			place = fmt.Sprintf("port %d", portOf(x.call.Definition))
+		}
 		switch {
 		case errors.Is(err, core.ErrGone):
 			return name + " was called on an instance that has ended; its log may say why"
 		case errors.Is(err, syscall.ECONNREFUSED):
-			return fmt.Sprintf("%s listens no more on port %d: its web server has stopped or crashed; its log may say why", name, port)
+			return name + " listens no more on " + place + ": its web server has stopped or crashed; its log may say why"
 		}
 		o.Reason = core.ReasonInternal
-		return fmt.Sprintf("no connection to port %d of %s could be made: %s", port, name, err)
+		return fmt.Sprintf("no connection to %s of %s could be made: %s", place, name, err)
 	}
 	switch {
 	case x.answered:

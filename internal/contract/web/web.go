@@ -30,6 +30,9 @@ type Options struct {
 	// KeepIdle is how long an idle connection is used again; 0 means one
 	// second. See the package's comment for why it is so short.
 	KeepIdle time.Duration
+	// Place is what messages call the place where the process listens; "" means
+	// its port.
+	Place string
 }
 
 const (
@@ -53,6 +56,11 @@ func New(d Dialer, opts Options) *Contract {
 		opts.KeepIdle = defaultKeepIdle
 	}
 	return &Contract{dialer: d, opts: opts}
+}
+
+// Prepare adds to the spec of an instance what the contract needs.
+func (c *Contract) Prepare(def *core.Definition, spec *core.InstanceSpec) {
+	spec.Env = append(spec.Env, c.Env(def)...)
 }
 
 // Env gives what an instance gets in its environment, as K=V: what
