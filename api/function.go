@@ -22,7 +22,7 @@ const ArgsBody = "body"
 // Spec is what a version of a function is made of. A field left out means its
 // default; an answer has them all filled in.
 type Spec struct {
-	Image       string            `json:"image" minLength:"1" doc:"name or digest of an image that the server has" example:"shop/resize:1.2"`
+	Image       string            `json:"image" minLength:"1" doc:"name of an image that the server has or a registry, or a digest" example:"shop/resize:1.2"`
 	Contract    string            `json:"contract,omitempty" enum:"job,http,fdk" doc:"how the process is talked to; http unless set"`
 	Command     []string          `json:"command,omitempty" nullable:"false" doc:"in place of the image's entrypoint and cmd"`
 	Args        string            `json:"args,omitempty" enum:"body" doc:"job only: body makes the request body one argument in place of the image's cmd"`
@@ -94,7 +94,8 @@ type Function struct {
 	Description string      `json:"description,omitempty"`
 	Annotations Annotations `json:"annotations,omitempty"`
 	Version     int         `json:"version" doc:"number of the version that is called, from 1"`
-	Digest      string      `json:"digest" doc:"of the image's manifest" example:"sha256:9f86d0..."`
+	Digest      string      `json:"digest" doc:"of the image's manifest; empty while the version is unresolved" example:"sha256:9f86d0..."`
+	Unresolved  bool        `json:"unresolved,omitempty" doc:"which image the version has is found out at its first call"`
 	Spec
 	Kept       *Kept     `json:"kept,omitempty" doc:"with instances.min, when one function is shown: how many of these there are"`
 	ETag       string    `json:"etag" doc:"for If-Match"`

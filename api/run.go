@@ -75,6 +75,7 @@ type Run struct {
 	BytesOut   int64        `json:"bytes_out"`
 	LogBytes   int64        `json:"log_bytes"`
 	Usage      Usage        `json:"usage"`
+	Waiting    *Waiting     `json:"waiting,omitempty" doc:"what a queued run waits for, where that is known"`
 	Progress   *Progress    `json:"progress,omitempty" doc:"the last the run said of itself"`
 }
 
@@ -102,4 +103,14 @@ type Usage struct {
 type Progress struct {
 	Percent int    `json:"percent" minimum:"0" maximum:"100"`
 	Text    string `json:"text,omitempty"`
+}
+
+// WaitImage is what a run waits for whose image is being pulled.
+const WaitImage = "image_pull"
+
+// Waiting is what a queued run waits for.
+type Waiting struct {
+	For     string        `json:"for" enum:"image_pull"`
+	Message string        `json:"message" doc:"for people" example:"image pull 63 %"`
+	Pull    *PullProgress `json:"pull,omitempty"`
 }

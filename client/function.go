@@ -33,6 +33,8 @@ type PutOptions struct {
 	IfMatch string
 	// Create refuses a function that exists already.
 	Create bool
+	// Lazy leaves it to the first call to find out which image the name means.
+	Lazy bool
 }
 
 // PutFunction makes a new version of a function and makes it the one that is
@@ -47,8 +49,12 @@ func (c *Client) PutFunction(ctx context.Context, app, name string, v api.NewVer
 	if opt.Create {
 		h.Set("If-None-Match", "*")
 	}
+	q := url.Values{}
+	if opt.Lazy {
+		q.Set("pull", "lazy")
+	}
 	var out api.Function
-	err := c.call(ctx, request{method: http.MethodPut, path: functionPath(app, name), header: h}, v, &out)
+	err := c.call(ctx, request{method: http.MethodPut, path: functionPath(app, name), header: h, query: q}, v, &out)
 	return out, err
 }
 

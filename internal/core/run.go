@@ -108,10 +108,30 @@ type Run struct {
 	// UsageShared is set when other runs were on the instance, so that Usage
 	// is not this run's own.
 	UsageShared bool
+	// Waiting says what a queued run waits for, where that is known. It is of
+	// the moment, and not kept.
+	Waiting *Waiting
 	// Progress is the last the run said of itself, in hundredths, -1 for
 	// nothing said.
 	Progress     int
 	ProgressText string
+}
+
+// WaitReason names what a run waits for.
+type WaitReason string
+
+// What a run can wait for.
+const (
+	// WaitImage is for the image of its function to be pulled.
+	WaitImage WaitReason = "image_pull"
+)
+
+// Waiting is what a queued run waits for.
+type Waiting struct {
+	For     WaitReason
+	Message string // for people: "image pull 63 %"
+	// Pull is set when it waits for an image.
+	Pull *PullProgress
 }
 
 // Queue gives how long the run waited for an instance, apart from the start or

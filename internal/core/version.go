@@ -7,7 +7,8 @@ type Version struct {
 	FunctionID FunctionID
 	Number     int // 1, 2, 3 per function
 	Spec       Spec
-	// Digest is that of the image's manifest, "sha256:...".
+	// Digest is that of the image's manifest, "sha256:..."; "" until the
+	// version is resolved. It is given once, and then never changes.
 	Digest    string
 	CreatedAt time.Time
 	CreatedBy string
@@ -23,6 +24,10 @@ func (v Version) Origin() int {
 	}
 	return v.Number
 }
+
+// Resolved reports whether it is known which image the version has. One that
+// is not is resolved at its first call.
+func (v Version) Resolved() bool { return v.Digest != "" }
 
 // Definition is all that a call needs to know: a function, its app and one
 // of its versions.
@@ -57,8 +62,12 @@ type NewVersion struct {
 	Description   string
 	Annotations   Annotations
 	Spec          Spec
-	Digest        string
-	By            string
+	// Digest pins the image; "" leaves that to the first call.
+	Digest string
+	// Lazy leaves the image to the first call even if its registry could be
+	// asked now.
+	Lazy bool
+	By   string
 	// Restores is as in [Version].
 	Restores int
 	// AppID and FunctionID are the ids that app and function get if they are

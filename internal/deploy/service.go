@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -25,6 +24,8 @@ type Service struct {
 	can     core.Capabilities
 	ids     *sequence.Source
 	now     func() time.Time
+	ready   readiness
+	fetches fetches
 }
 
 // Config is what a service works with. Every field must be set.
@@ -39,14 +40,19 @@ type Config struct {
 	Now          func() time.Time
 }
 
-// New makes a service.
+// New makes a service that lives until Close.
 func New(c Config) *Service {
-	return &Service{store: c.Store, images: c.Images, catalog: c.Catalog, can: c.Capabilities, ids: c.IDs, now: c.Now}
+	s := &Service{store: c.Store, images: c.Images, catalog: c.Catalog, can: c.Capabilities, ids: c.IDs, now: c.Now}
+	s.ready.byFunction = map[core.FunctionID][]*core.Definition{}
+	s.fetches.under = map[versionKey]*fetch{}
+	s.fetches.life, s.fetches.end = context.WithCancelCause(context.Background())
+	return s
 }
 
 // Save makes a new version of a function, with the image that its name means
-// now. A spec's unset fields get their defaults. What this node's driver cannot
-// do is refused with [core.KindNotImplemented].
+// now, or that it means at the first call if that cannot be found out now. A
+// spec's unset fields get their defaults. What this node's driver cannot do is
+// refused with [core.KindNotImplemented].
 func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error) {
 	n.Spec = n.Spec.WithDefaults()
 	if err := n.Validate(); err != nil {
@@ -55,18 +61,15 @@ func (s *Service) Save(ctx context.Context, p core.Principal, n core.NewVersion)
 	if err := s.can.Check(n.Spec); err != nil {
 		return core.Definition{}, fmt.Errorf("save %s/%s: %w", n.App, n.Function, err)
 	}
-	image, err := s.images.Image(ctx, n.Spec.Image)
+	digest, err := s.resolve(ctx, n)
 	if err != nil {
-		return core.Definition{}, fmt.Errorf("find the image of %s/%s: %w", n.App, n.Function, err)
-	}
-	if err := startable(n.Spec, image.Config); err != nil {
 		return core.Definition{}, err
 	}
-	n.Digest = image.Digest
+	n.Digest = digest
 	return s.save(ctx, p, n)
 }
 
-// save saves a version whose image is pinned.
+// save saves a version whose image is found out, or left to its first call.
 func (s *Service) save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error) {
 	n.By, n.At = p.Name, s.now()
 	n.AppID, n.FunctionID = core.AppID(s.ids.Next()), core.FunctionID(s.ids.Next())
@@ -120,18 +123,4 @@ func (s *Service) Delete(ctx context.Context, _ core.Principal, app, name, ifMat
 // Apps lists apps by name.
 func (s *Service) Apps(ctx context.Context, _ core.Principal, page core.Page) ([]core.App, string, error) {
 	return s.store.Apps(ctx, page)
-}
-
-// LoadImages reads a tar of images to its end and keeps them.
-func (s *Service) LoadImages(ctx context.Context, _ core.Principal, tar io.Reader) ([]core.Image, error) {
-	images, err := s.images.Load(ctx, tar)
-	if err != nil {
-		return nil, fmt.Errorf("load images: %w", err)
-	}
-	return images, nil
-}
-
-// Images lists the images by name.
-func (s *Service) Images(ctx context.Context, _ core.Principal) ([]core.Image, error) {
-	return s.images.Images(ctx)
 }

@@ -34,6 +34,20 @@ func (i images) Image(_ context.Context, ref string) (core.Image, error) {
 
 func (i images) Images(context.Context) ([]core.Image, error) { return []core.Image{i["web"]}, nil }
 
+func (i images) Resolve(_ context.Context, ref string) (string, error) {
+	return "", core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s", ref)
+}
+
+func (i images) Pull(context.Context, string, func(core.PullProgress)) (core.Image, error) {
+	return core.Image{}, errors.New("not expected")
+}
+
+func (i images) Remove(context.Context, string) error { return nil }
+
+func (i images) Prune(context.Context, core.ImageLimits, func(core.Image) bool) (core.Pruned, error) {
+	return core.Pruned{}, nil
+}
+
 // catalog counts how often it is told to look.
 type catalog struct {
 	times int

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 )
@@ -43,7 +44,7 @@ func (s *Service) Rollback(ctx context.Context, p core.Principal, r core.Rollbac
 	if err := s.can.Check(old.Version.Spec); err != nil {
 		return core.Definition{}, err
 	}
-	if _, err := s.images.Image(ctx, old.Version.Digest); err != nil {
+	if err := s.available(ctx, old.Version); err != nil {
 		return core.Definition{}, fmt.Errorf("find the image of version %d of %s/%s: %w", to, r.App, r.Function, err)
 	}
 	if r.IfMatch == "" {
@@ -53,4 +54,22 @@ func (s *Service) Rollback(ctx context.Context, p core.Principal, r core.Rollbac
 		App: r.App, Function: r.Function, Description: now.Function.Description, Annotations: now.Function.Annotations,
 		Spec: old.Version.Spec, Digest: old.Version.Digest, Restores: old.Version.Origin(), IfMatch: r.IfMatch,
 	})
+}
+
+// available checks that a version's image is here or can be pulled.
+func (s *Service) available(ctx context.Context, v core.Version) error {
+	if !v.Resolved() {
+		return nil
+	}
+	_, missing := s.images.Image(ctx, v.Digest)
+	if missing == nil || strings.HasPrefix(v.Spec.Image, "sha256:") {
+		return missing
+	}
+	asking, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	_, err := s.images.Resolve(asking, core.ImageAt(v.Spec.Image, v.Digest))
+	if core.IsKind(err, core.KindUnavailable) || asking.Err() != nil && ctx.Err() == nil {
+		return missing
+	}
+	return err
 }

@@ -53,6 +53,9 @@ type ports struct {
 	delete func(app, name, ifMatch string) error
 	list   func(app string, page core.Page) ([]core.Definition, string, error)
 	load   func(io.Reader) ([]core.Image, error)
+	pull   func(ctx context.Context, ref string, report func(core.PullProgress)) (core.Image, error)
+	remove func(ref string) error
+	prune  func(all bool) (core.Pruned, error)
 }
 
 func (f *ports) Enter(_ context.Context, v core.Visit) (core.Principal, error) {
@@ -145,6 +148,26 @@ func (f *ports) Images(context.Context, core.Principal) ([]core.Image, error) {
 	return []core.Image{{Digest: "sha256:abc", Size: 5, LoadedAt: born, Config: core.ImageConfig{Env: []string{"SECRET=1"}}}}, nil
 }
 
+func (f *ports) Image(ctx context.Context, p core.Principal, ref string) (core.Image, error) {
+	images, err := f.Images(ctx, p)
+	if ref != "shop/resize:1.2" {
+		return core.Image{}, core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s", ref)
+	}
+	return images[0], err
+}
+
+func (f *ports) PullImage(ctx context.Context, _ core.Principal, ref string, report func(core.PullProgress)) (core.Image, error) {
+	return f.pull(ctx, ref, report)
+}
+
+func (f *ports) RemoveImage(_ context.Context, _ core.Principal, ref string) error {
+	return f.remove(ref)
+}
+
+func (f *ports) PruneImages(_ context.Context, _ core.Principal, all bool) (core.Pruned, error) {
+	return f.prune(all)
+}
+
 func (f *ports) Instances(context.Context, core.Principal) ([]core.Instance, error) {
 	return []core.Instance{{ID: 9, App: "shop", Function: "resize", State: core.InstanceFrozen, Memory: core.MiB, StartedAt: born, FrozenAt: born, Thaws: 3}}, nil
 }
@@ -179,7 +202,7 @@ var can = core.Capabilities{
 func handler(f *ports, change ...func(*httpapi.Config)) (*httpapi.Handler, *logBuffer) {
 	log := &logBuffer{}
 	cfg := httpapi.Config{
-		Door: f, Invoker: f, Runs: f, Deployer: f, Versions: f, Instances: f,
+		Door: f, Invoker: f, Runs: f, Deployer: f, Versions: f, Images: f, Instances: f,
 		Server: httpapi.Server{Version: "1.2.3", Capabilities: can, Node: 7, StartedAt: born},
 		Logger: slog.New(slog.NewJSONHandler(log, nil)),
 	}

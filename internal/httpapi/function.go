@@ -58,6 +58,7 @@ func (h *Handler) putFunction(ctx context.Context, p core.Principal, in *struct 
 	FunctionName
 	IfMatch     string `header:"If-Match" doc:"the ETag the function must have; * for any that exists"`
 	IfNoneMatch string `header:"If-None-Match" doc:"* refuses a function that exists already"`
+	Pull        string `query:"pull" enum:"lazy" doc:"lazy leaves it to the first call to ask the registry which image the name means; else it is asked now, and the image is pulled at the first call in both cases"`
 	Body        api.NewVersion
 },
 ) (*functionAnswer, error) {
@@ -72,6 +73,7 @@ func (h *Handler) putFunction(ctx context.Context, p core.Principal, in *struct 
 		App: in.App, Function: in.Function, Description: in.Body.Description,
 		Annotations: core.Annotations(in.Body.Annotations), Spec: spec,
 		By: p.Name, IfMatch: in.IfMatch, Create: in.IfNoneMatch == "*",
+		Lazy: in.Pull == "lazy",
 	}
 	d, err := h.cfg.Deployer.Save(ctx, p, n)
 	if err != nil {
@@ -99,7 +101,7 @@ func wireFunction(d core.Definition) api.Function {
 	return api.Function{
 		ID: f.ID.String(), App: d.App.Name, Name: f.Name, Path: functionPath(d.App.Name, f.Name),
 		Description: f.Description, Annotations: api.Annotations(f.Annotations),
-		Version: f.Version, Digest: v.Digest, Spec: wireSpec(v.Spec), ETag: f.ETag(),
+		Version: f.Version, Digest: v.Digest, Unresolved: !v.Resolved(), Spec: wireSpec(v.Spec), ETag: f.ETag(),
 		CreatedAt: f.CreatedAt.UTC(), UpdatedAt: f.UpdatedAt.UTC(),
 		DeployedAt: v.CreatedAt.UTC(), DeployedBy: v.CreatedBy,
 	}

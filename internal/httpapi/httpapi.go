@@ -23,6 +23,7 @@ type Config struct {
 	Runs      Runs
 	Deployer  Deployer
 	Versions  Versions
+	Images    Images
 	Instances Instances
 	// Server is what the server says of itself.
 	Server Server

@@ -43,7 +43,7 @@ type Runs interface {
 	Follow(ctx context.Context, p core.Principal, id core.RunID, after int64, emit func([]core.LogLine) error) (core.Run, error)
 }
 
-// Deployer keeps functions and images.
+// Deployer keeps functions.
 type Deployer interface {
 	// Save makes a new version of a function; see deploy.Store.
 	Save(ctx context.Context, p core.Principal, n core.NewVersion) (core.Definition, error)
@@ -57,10 +57,24 @@ type Deployer interface {
 	Delete(ctx context.Context, p core.Principal, app, name, ifMatch string) error
 	// Apps lists apps by name.
 	Apps(ctx context.Context, p core.Principal, page core.Page) ([]core.App, string, error)
+}
+
+// Images keeps images.
+type Images interface {
 	// LoadImages reads a tar of images to its end and keeps them.
 	LoadImages(ctx context.Context, p core.Principal, tar io.Reader) ([]core.Image, error)
-	// Images lists the images by name.
+	// PullImage gets an image from its registry. report is told several times
+	// a second how far it is, before PullImage returns.
+	PullImage(ctx context.Context, p core.Principal, ref string, report func(core.PullProgress)) (core.Image, error)
+	// Images lists the images that are here, by name.
 	Images(ctx context.Context, p core.Principal) ([]core.Image, error)
+	// Image gives one by name or digest; core.KindNotFound.
+	Image(ctx context.Context, p core.Principal, ref string) (core.Image, error)
+	// RemoveImage takes a name from its image, or removes one by its digest;
+	// core.KindConflict when it is in use or cannot be had again.
+	RemoveImage(ctx context.Context, p core.Principal, ref string) error
+	// PruneImages removes the images that nothing uses.
+	PruneImages(ctx context.Context, p core.Principal, all bool) (core.Pruned, error)
 }
 
 // Versions keeps the versions of functions.

@@ -31,6 +31,10 @@ func (h *Handler) routes() {
 
 	add(h, "list-images", "GET /v1/images", "List images by name", h.listImages)
 	add(h, "load-images", "POST /v1/images", "Load images from a tar, in docker-save or OCI layout", h.loadImages, tarBody)
+	add(h, "pull-image", "POST /v1/images/pull", "Pull an image from its registry", h.pullImage, pullAnswers)
+	add(h, "prune-images", "POST /v1/images/prune", "Remove the images that nothing uses", h.pruneImages)
+	add(h, "get-image", "GET /v1/images/{image}", "Show an image", h.getImage)
+	add(h, "delete-image", "DELETE /v1/images/{image}", "Take a name from its image, or remove an image by its digest", h.deleteImage)
 
 	add(h, "list-runs", "GET /v1/runs", "List runs, newest first", h.listRuns)
 	add(h, "get-run", "GET /v1/runs/{run}", "Show a run", h.getRun)

@@ -109,6 +109,9 @@ func wireRun(r core.Run, now time.Time) api.Run {
 		s := wireStart(r.Start)
 		w.Start = &s
 	}
+	if r.Waiting != nil {
+		w.Waiting = &api.Waiting{For: string(r.Waiting.For), Message: r.Waiting.Message, Pull: wirePull(r.Waiting.Pull)}
+	}
 	if r.Progress > 0 || r.ProgressText != "" {
 		w.Progress = &api.Progress{Percent: max(r.Progress, 0), Text: r.ProgressText}
 	}

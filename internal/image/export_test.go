@@ -1,13 +1,19 @@
 package image
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // SetRatioFrom makes the bound of the compression ratio hold from n bytes on,
 // so that a test needs no large bomb.
 func SetRatioFrom(s *Store, n int64) { s.ratioFrom = n }
 
 // WaitSwept waits until leftovers are removed.
-func WaitSwept(s *Store) { s.sweeps.Wait() }
+func WaitSwept(s *Store) { s.background.Wait() }
+
+// SetPause makes the pause after a try of a download that failed d.
+func SetPause(s *Store, d time.Duration) { s.pause = d }
 
 // Lock takes the right to change what is on disk, as a load does.
 func Lock(s *Store) (unlock func()) {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -40,13 +41,13 @@ type candidate struct {
 }
 
 // images finds the images of a tar.
-func (s *spool) images() ([]*candidate, error) {
+func (s *spool) images(ctx context.Context) ([]*candidate, error) {
 	saved, err := s.readSaved()
 	if err != nil {
 		return nil, err
 	}
 	if _, ok := s.find("index.json"); ok {
-		return s.fromIndex(saved)
+		return s.fromIndex(ctx, saved)
 	}
 	if saved == nil {
 		return nil, core.Invalid("the tar has neither index.json nor manifest.json: it is no image; send the output of docker save or an OCI layout")
@@ -109,7 +110,11 @@ func (s *spool) fromSaved(saved []savedImage) ([]*candidate, error) {
 		if err != nil {
 			return nil, fmt.Errorf("writing the manifest of %s: %w", called, err)
 		}
-		c, err := newCandidate(called, raw, string(m.MediaType), config, blobs)
+		data, err := config.read("config", maxConfig)
+		if err != nil {
+			return nil, err
+		}
+		c, err := newCandidate(called, raw, string(m.MediaType), data, blobs)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +136,7 @@ func descriptor(b *blob, media types.MediaType) v1.Descriptor {
 
 // fromIndex reads an OCI layout. Newer tars of docker save are one as well;
 // their manifest.json then says how people call the images.
-func (s *spool) fromIndex(saved []savedImage) ([]*candidate, error) {
+func (s *spool) fromIndex(ctx context.Context, saved []savedImage) ([]*candidate, error) {
 	b, _ := s.find("index.json")
 	data, err := b.read("index.json", maxManifest)
 	if err != nil {
@@ -141,9 +146,9 @@ func (s *spool) fromIndex(saved []savedImage) ([]*candidate, error) {
 	if err != nil {
 		return nil, badJSON("index.json", err)
 	}
-	p := &picker{spool: s, saved: saved, byDigest: map[string]*candidate{}}
+	p := &picker{source: s, saved: saved, byDigest: map[string]*candidate{}}
 	for _, group := range groups(index.Manifests) {
-		if err := p.pickGroup(group); err != nil {
+		if err := p.pickGroup(ctx, group); err != nil {
 			return nil, err
 		}
 	}
@@ -196,17 +201,13 @@ func tags(saved []savedImage, configDigest string) []string {
 }
 
 // newCandidate verifies a config and what the manifest says of it.
-func newCandidate(called string, manifest []byte, media string, config *blob, blobs []*blob) (*candidate, error) {
-	data, err := config.read("config", maxConfig)
-	if err != nil {
-		return nil, err
-	}
-	file, err := v1.ParseConfigFile(bytes.NewReader(data))
+func newCandidate(called string, manifest []byte, media string, config []byte, blobs []*blob) (*candidate, error) {
+	file, err := v1.ParseConfigFile(bytes.NewReader(config))
 	if err != nil {
 		return nil, badJSON("config of "+called, err)
 	}
 	c := &candidate{config: file, blobs: blobs}
-	c.record = imageRecord{Digest: sha256Of(manifest), MediaType: media, Manifest: manifest, Config: data}
+	c.record = imageRecord{Digest: sha256Of(manifest), MediaType: media, Manifest: manifest, Config: config}
 	for _, id := range file.RootFS.DiffIDs {
 		if id.Algorithm != "sha256" {
 			return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported, "the image %s has a layer with a digest of the kind %s; only sha256 is known", called, id.Algorithm)

@@ -1,13 +1,16 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -25,6 +28,7 @@ const unpackers = 2
 // for what is right but cannot run here), core.KindTooLarge, or
 // core.KindUnavailable with the code disk_full.
 func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, err error) {
+	defer s.active()()
 	work, err := os.MkdirTemp(s.path(tmpDir), "load-")
 	if err != nil {
 		return nil, fmt.Errorf("loading an image: %w", diskError(err))
@@ -38,7 +42,7 @@ func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, e
 	if err != nil {
 		return nil, err
 	}
-	candidates, err := spooled.images()
+	candidates, err := spooled.images(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +64,8 @@ func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, e
 	if err := spooled.remove(); err != nil {
 		return nil, err
 	}
-	if len(fresh) > 0 {
-		if err := syncfs(work); err != nil {
+	if len(fresh) > 0 || s.anyUnsynced(candidates) {
+		if err := s.syncLayers(); err != nil {
 			return nil, err
 		}
 	}
@@ -193,10 +197,11 @@ func (s *Store) checkSize(compressed, total int64) error {
 // commit puts layers, images and names in place, in this order, so that after
 // a crash nothing leads nowhere.
 func (s *Store) commit(candidates []*candidate, keys []map[string]string, fresh map[string]*layerRecord, work string) error {
-	for diffID := range fresh {
-		if err := s.placeLayer(filepath.Join(work, hexOf(diffID)), s.layerDir(diffID)); err != nil {
+	for diffID, record := range fresh {
+		if err := s.placeLayer(filepath.Join(work, hexOf(diffID)), *record); err != nil {
 			return err
 		}
+		s.synced(diffID)
 	}
 	if err := syncDir(s.path(layersDir)); err != nil {
 		return err
@@ -204,17 +209,21 @@ func (s *Store) commit(candidates []*candidate, keys []map[string]string, fresh 
 	for _, c := range candidates {
 		c.record.LoadedAt = s.opts.Now().UTC()
 		for i, l := range c.record.Layers {
-			if known, ok := s.knownLayer(l.DiffID); ok {
-				c.record.Layers[i] = known
-			} else {
-				c.record.Layers[i] = *fresh[l.DiffID]
+			known, ok := s.knownLayer(l.DiffID)
+			if !ok {
+				return fmt.Errorf("finding the layer %s: it is gone", l.DiffID)
 			}
+			c.record.Layers[i] = known
 		}
+		c.record.Source = cmp.Or(c.record.Source, s.sourceOf(c.record.Digest))
 		h, err := s.newHeld(c.record)
 		if err != nil {
 			return err
 		}
 		if err := s.writeJSON(s.imageFile(c.record.Digest), c.record); err != nil {
+			return err
+		}
+		if err := os.Chtimes(s.imageFile(c.record.Digest), c.record.LoadedAt, c.record.LoadedAt); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -234,20 +243,74 @@ func (s *Store) commit(candidates []*candidate, keys []map[string]string, fresh 
 	return nil
 }
 
-// placeLayer renames an unpacked layer to its place. What is there already is
-// of an image whose metadata was lost, and goes.
-func (s *Store) placeLayer(from, to string) error {
+// placeLayer renames an unpacked layer to its place. One that another has
+// placed meanwhile is as good. What is there otherwise is of an image whose
+// metadata was lost, and goes.
+func (s *Store) placeLayer(from string, record layerRecord) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.layers[record.DiffID]; ok {
+		return nil
+	}
+	to := s.layerDir(record.DiffID)
 	if _, err := os.Lstat(to); err == nil {
 		trash, err := s.discard(to)
 		if err != nil {
 			return err
 		}
-		defer func() { _ = os.RemoveAll(trash) }() // else the next Open does
+		s.throw(trash)
 	}
 	if err := os.Rename(from, to); err != nil {
-		return diskError(err)
+		return fmt.Errorf("keeping a layer: %w", diskError(err))
 	}
+	s.layers[record.DiffID], s.unsynced[record.DiffID] = record, true
 	return nil
+}
+
+// syncLayers writes the layers that are in their places, or will be, to the
+// disk.
+func (s *Store) syncLayers() error {
+	s.mu.RLock()
+	written := slices.Collect(maps.Keys(s.unsynced))
+	s.mu.RUnlock()
+	if err := syncfs(s.dir); err != nil {
+		return err
+	}
+	s.synced(written...)
+	return nil
+}
+
+func (s *Store) synced(diffIDs ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range diffIDs {
+		delete(s.unsynced, id)
+	}
+}
+
+// anyUnsynced reports whether an image has layers that a pull has placed and
+// not written yet.
+func (s *Store) anyUnsynced(candidates []*candidate) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, c := range candidates {
+		for _, l := range c.record.Layers {
+			if s.unsynced[l.DiffID] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sourceOf tells where an image that is here was pulled from.
+func (s *Store) sourceOf(digest string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if h, ok := s.images[digest]; ok {
+		return h.record.Source
+	}
+	return ""
 }
 
 func (s *Store) loaded(candidates []*candidate) ([]core.Image, error) {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,6 +24,7 @@ const (
 	imagesDir = "images"
 	namesDir  = "names"
 	layersDir = "layers"
+	spoolDir  = "spool"
 	tmpDir    = "tmp"
 )
 
@@ -31,7 +33,8 @@ type imageRecord struct {
 	Digest    string        `json:"digest"`
 	MediaType string        `json:"media_type"`
 	LoadedAt  time.Time     `json:"loaded_at"`
-	Manifest  []byte        `json:"manifest"` // as it was, byte for byte
+	Source    string        `json:"source,omitempty"` // repository it can be pulled from
+	Manifest  []byte        `json:"manifest"`         // as it was, byte for byte
 	Config    []byte        `json:"config"`
 	Layers    []layerRecord `json:"layers"` // lowest first
 }
@@ -109,6 +112,9 @@ func (s *Store) readImage(file string) error {
 			return fmt.Errorf("a layer is missing: %w", err)
 		}
 	}
+	if at, err := os.Stat(file); err == nil && !at.ModTime().Equal(r.LoadedAt) {
+		h.used = at.ModTime() // see touch
+	}
 	s.keep(h)
 	return nil
 }
@@ -161,6 +167,7 @@ func (s *Store) newHeld(r imageRecord) (*held, error) {
 func (s *Store) keep(h *held) {
 	if old, ok := s.images[h.record.Digest]; ok {
 		h.pins, h.used = old.pins, old.used
+		h.record.Source = cmp.Or(h.record.Source, old.record.Source)
 	}
 	s.images[h.record.Digest] = h
 	h.rename(s.names)

@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -11,9 +12,18 @@ import (
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
+// source is where the parts of an image come from: a tar or a registry.
+type source interface {
+	// document gives the contents of a manifest or config, verified; what says
+	// which, and called of what image.
+	document(ctx context.Context, d v1.Descriptor, what, called string, limit core.Bytes) ([]byte, error)
+	// layer gives a layer as it is in the source.
+	layer(d v1.Descriptor, called string) (*blob, error)
+}
+
 // picker walks an index and picks the images of this platform.
 type picker struct {
-	spool    *spool
+	source   source
 	saved    []savedImage
 	visited  int
 	found    []*candidate
@@ -27,10 +37,10 @@ type choice struct {
 }
 
 // pickGroup picks from descriptors that stand for one image.
-func (p *picker) pickGroup(group []v1.Descriptor) error {
+func (p *picker) pickGroup(ctx context.Context, group []v1.Descriptor) error {
 	name := nameOf(group[0])
 	called := cmp.Or(name, group[0].Digest.String())
-	choices, others, err := p.choose(group, called, 0)
+	choices, others, err := p.choose(ctx, group, called, 0)
 	if err != nil {
 		return err
 	}
@@ -40,8 +50,7 @@ func (p *picker) pickGroup(group []v1.Descriptor) error {
 	if len(choices) == 0 {
 		return wrongPlatform(called, others)
 	}
-	best := slices.MinFunc(choices, func(a, b choice) int { return cmp.Compare(a.rank, b.rank) }).rank
-	choices = slices.DeleteFunc(choices, func(c choice) bool { return c.rank != best })
+	choices = best(choices)
 	if name != "" {
 		choices = choices[len(choices)-1:] // a name stands for the last
 	}
@@ -49,6 +58,12 @@ func (p *picker) pickGroup(group []v1.Descriptor) error {
 		p.add(c.image, name)
 	}
 	return nil
+}
+
+// best gives the choices that fit best.
+func best(choices []choice) []choice {
+	rank := slices.MinFunc(choices, func(a, b choice) int { return cmp.Compare(a.rank, b.rank) }).rank
+	return slices.DeleteFunc(choices, func(c choice) bool { return c.rank != rank })
 }
 
 func (p *picker) add(c *candidate, name string) {
@@ -66,7 +81,7 @@ func (p *picker) add(c *candidate, name string) {
 
 // choose gives the images of this platform among descriptors, and the
 // platforms of the others.
-func (p *picker) choose(all []v1.Descriptor, called string, depth int) (choices []choice, others []string, err error) {
+func (p *picker) choose(ctx context.Context, all []v1.Descriptor, called string, depth int) (choices []choice, others []string, err error) {
 	if depth > maxNesting {
 		return nil, nil, core.Invalid("the image %s has indexes within indexes, more than %d deep", called, maxNesting)
 	}
@@ -81,7 +96,7 @@ func (p *picker) choose(all []v1.Descriptor, called string, depth int) (choices 
 			others = append(others, d.Platform.String())
 			continue
 		}
-		more, rest, err := p.open(d, called, depth)
+		more, rest, err := p.open(ctx, d, called, depth)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -91,27 +106,28 @@ func (p *picker) choose(all []v1.Descriptor, called string, depth int) (choices 
 }
 
 // open reads what a descriptor leads to.
-func (p *picker) open(d v1.Descriptor, called string, depth int) ([]choice, []string, error) {
+func (p *picker) open(ctx context.Context, d v1.Descriptor, called string, depth int) ([]choice, []string, error) {
 	if !isIndex(d.MediaType) && !isManifest(d.MediaType) {
 		return nil, nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 			"the image %s is of the media type %q, which is no container image", called, d.MediaType)
 	}
-	b, err := p.spool.blob(d, "manifest", called)
+	data, err := p.source.document(ctx, d, "manifest", called, maxManifest)
 	if err != nil {
 		return nil, nil, err
 	}
-	data, err := b.read("manifest", maxManifest)
-	if err != nil {
-		return nil, nil, err
-	}
+	return p.read(ctx, data, d, called, depth)
+}
+
+// read reads an index or a manifest.
+func (p *picker) read(ctx context.Context, data []byte, d v1.Descriptor, called string, depth int) ([]choice, []string, error) {
 	if isIndex(d.MediaType) {
 		index, err := v1.ParseIndexManifest(bytes.NewReader(data))
 		if err != nil {
 			return nil, nil, badJSON("index of "+called, err)
 		}
-		return p.choose(index.Manifests, called, depth+1)
+		return p.choose(ctx, index.Manifests, called, depth+1)
 	}
-	c, err := p.spool.candidate(data, d, called)
+	c, err := readCandidate(ctx, p.source, data, d, called)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,8 +140,9 @@ func (p *picker) open(d v1.Descriptor, called string, depth int) ([]choice, []st
 	return []choice{{image: c, rank: rank(d.Platform)}}, nil, nil
 }
 
-// candidate reads a manifest and the config it names, and finds its layers.
-func (s *spool) candidate(data []byte, d v1.Descriptor, called string) (*candidate, error) {
+// readCandidate reads a manifest and the config it names, and finds its
+// layers.
+func readCandidate(ctx context.Context, from source, data []byte, d v1.Descriptor, called string) (*candidate, error) {
 	m, err := v1.ParseManifest(bytes.NewReader(data))
 	if err != nil {
 		return nil, badJSON("manifest of "+called, err)
@@ -137,7 +154,7 @@ func (s *spool) candidate(data []byte, d v1.Descriptor, called string) (*candida
 	if len(m.Layers) > maxLayers {
 		return nil, tooManyLayers(called, len(m.Layers))
 	}
-	config, err := s.blob(m.Config, "config", called)
+	config, err := from.document(ctx, m.Config, "config", called, maxConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +167,7 @@ func (s *spool) candidate(data []byte, d v1.Descriptor, called string) (*candida
 			return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 				"the image %s has a layer of the media type %q; tars, with gzip, zstd or uncompressed, are known", called, l.MediaType)
 		}
-		b, err := s.blob(l, "layer", called)
+		b, err := from.layer(l, called)
 		if err != nil {
 			return nil, err
 		}
@@ -159,11 +176,24 @@ func (s *spool) candidate(data []byte, d v1.Descriptor, called string) (*candida
 	return c, nil
 }
 
+// document implements source.
+func (s *spool) document(_ context.Context, d v1.Descriptor, what, called string, limit core.Bytes) ([]byte, error) {
+	b, err := s.blob(d, what, called)
+	if err != nil {
+		return nil, err
+	}
+	return b.read(what, limit)
+}
+
+// layer implements source.
+func (s *spool) layer(d v1.Descriptor, called string) (*blob, error) {
+	return s.blob(d, "layer", called)
+}
+
 // blob finds the blob that a descriptor names and verifies digest and size.
 func (s *spool) blob(d v1.Descriptor, what, called string) (*blob, error) {
-	if d.Digest.Algorithm != "sha256" {
-		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
-			"the image %s names its %s by a digest of the kind %q; only sha256 is known", called, what, d.Digest.Algorithm)
+	if err := knownDigest(d, what, called); err != nil {
+		return nil, err
 	}
 	b, ok := s.find("blobs/sha256/" + d.Digest.Hex)
 	if !ok {
@@ -176,6 +206,15 @@ func (s *spool) blob(d v1.Descriptor, what, called string) (*blob, error) {
 		return nil, core.Invalid("the image %s has a %s %s of %d bytes, and says it has %d", called, what, d.Digest, b.size, d.Size)
 	}
 	return b, nil
+}
+
+// knownDigest refuses a descriptor that cannot be verified.
+func knownDigest(d v1.Descriptor, what, called string) error {
+	if d.Digest.Algorithm != "sha256" {
+		return core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the image %s names its %s by a digest of the kind %q; only sha256 is known", called, what, d.Digest.Algorithm)
+	}
+	return nil
 }
 
 func isIndex(m types.MediaType) bool {

@@ -2,7 +2,10 @@ package image
 
 import (
 	"context"
+	"log/slog"
+	"os"
 	"slices"
+	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 )
@@ -34,14 +37,38 @@ func (s *Store) Rootfs(_ context.Context, digest string) (Rootfs, error) {
 // has been called as often.
 func (s *Store) Acquire(_ context.Context, digest string) (Rootfs, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	h, ok := s.images[digest]
+	if ok {
+		h.pins++
+	}
+	s.mu.Unlock()
 	if !ok {
 		return Rootfs{}, notFound(digest)
 	}
-	h.pins++
-	h.used = s.opts.Now()
+	s.touch(digest)
 	return h.rootfs, nil
+}
+
+// touchEvery is how often the use of an image is noted.
+const touchEvery = time.Hour
+
+// touch notes that an image is used, in memory and as the time of its file,
+// so that the next process knows.
+func (s *Store) touch(digest string) {
+	now := s.opts.Now()
+	s.mu.Lock()
+	h, ok := s.images[digest]
+	due := ok && now.Sub(h.used) >= touchEvery
+	if due {
+		h.used = now
+	}
+	s.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := ignoreGone(os.Chtimes(s.imageFile(digest), now, now)); err != nil {
+		s.opts.Logger.Warn("the use of an image cannot be noted", slog.String("digest", digest), slog.Any("error", err))
+	}
 }
 
 // Release gives up what one [Store.Acquire] got.
@@ -54,7 +81,7 @@ func (s *Store) Release(digest string) {
 }
 
 func notFound(digest string) error {
-	return core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s on this server: load it again", digest)
+	return core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s on this server: load or pull it again", digest)
 }
 
 // setNames gives an image names, taking them from whatever had them; the

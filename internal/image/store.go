@@ -3,6 +3,7 @@ package image
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/image/registry"
 )
 
 // Options bounds what the store takes. The zero value is good.
@@ -30,6 +32,8 @@ type Options struct {
 	MaxRatio int
 	// MinFree is how much of the disk is left free; 0 means 256 MiB.
 	MinFree core.Bytes
+	// Registries says how registries are spoken to when images are pulled.
+	Registries registry.Options
 	// Logger gets what goes wrong where no caller waits; nil means none.
 	Logger *slog.Logger
 	// Now gives the time; nil means time.Now.
@@ -57,11 +61,18 @@ type Store struct {
 	opts Options
 	// writing holds one token; whoever has it changes what is on disk.
 	writing chan struct{}
-	// sweeps are the removals of what an earlier process left in tmp.
-	sweeps  sync.WaitGroup
-	closing chan struct{}
-	// ratioFrom is a field for the tests.
+	// life ends with Close, and all that goes on in the background with it.
+	life       context.Context //nolint:containedctx // the life of pulls, which outlast those who ask for them
+	end        context.CancelCauseFunc
+	background sync.WaitGroup
+	registries *registry.Client
+	pulls      flights[progress, core.Image]
+	layerPulls flights[layerProgress, struct{}]
+	unpacking  chan struct{} // a token for each layer of a pull that is being unpacked
+	rubbish    rubbish
+	// ratioFrom and pause are fields for the tests.
 	ratioFrom int64
+	pause     time.Duration
 
 	mu       sync.RWMutex
 	images   map[string]*held // by digest
@@ -69,6 +80,8 @@ type Store struct {
 	layers   map[string]layerRecord // by diff ID
 	users    map[userKey]User
 	problems []error
+	claims   map[string]int  // diff IDs that pulls under way want, and how many do
+	unsynced map[string]bool // diff IDs of layers that may not be on the disk yet
 }
 
 // held is an image in memory.
@@ -90,12 +103,15 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, opts: opts.withDefaults(),
-		writing: make(chan struct{}, 1), closing: make(chan struct{}), ratioFrom: ratioFrom,
+		writing: make(chan struct{}, 1), unpacking: make(chan struct{}, unpackers), ratioFrom: ratioFrom, pause: firstPause,
 		images: map[string]*held{}, names: map[string]nameRecord{},
 		layers: map[string]layerRecord{}, users: map[userKey]User{},
+		claims: map[string]int{}, unsynced: map[string]bool{},
 	}
+	s.registries = registry.New(s.opts.Registries)
+	s.life, s.end = context.WithCancelCause(context.Background())
 	// Layers hold setuid programs of others: nobody else may walk in.
-	for _, d := range []string{dir, s.path(imagesDir), s.path(namesDir), s.path(layersDir), s.path(tmpDir)} {
+	for _, d := range []string{dir, s.path(imagesDir), s.path(namesDir), s.path(layersDir), s.path(spoolDir), s.path(tmpDir)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("opening the image store: %w", err)
 		}
@@ -112,13 +128,17 @@ func Open(dir string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Close waits for what goes on in the background. Images stay usable to those
-// who have acquired them.
+// Close ends pulls and what else goes on in the background, and waits for it.
+// Images stay usable to those who have acquired them.
 func (s *Store) Close() error {
-	close(s.closing)
-	s.sweeps.Wait()
+	s.end(errClosed)
+	s.rubbish.close()
+	s.background.Wait()
+	s.registries.Close()
 	return nil
 }
+
+var errClosed = errors.New("the image store is closed")
 
 // Problems tells which metadata files could not be used when the store was
 // opened. Each error names the file.
@@ -170,7 +190,7 @@ func (s *Store) find(ref string) (h *held, key string, err error) {
 	}
 	h, ok := s.images[digest]
 	if !ok {
-		return nil, "", core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s on this server: load it first", ref)
+		return nil, "", core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s on this server: load or pull it first", ref)
 	}
 	return h, key, nil
 }
@@ -181,8 +201,8 @@ func (h *held) image() core.Image {
 		size += core.Bytes(l.Size)
 	}
 	return core.Image{
-		Names: slices.Clone(h.names), Digest: h.record.Digest, Size: size,
-		LoadedAt: h.record.LoadedAt, Config: h.config,
+		Names: slices.Clone(h.names), Digest: h.record.Digest, Size: size, Source: h.record.Source,
+		LoadedAt: h.record.LoadedAt, UsedAt: h.used, Instances: h.pins, Config: h.config,
 	}
 }
 

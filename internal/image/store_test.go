@@ -62,12 +62,13 @@ func TestRemove(t *testing.T) {
 	if err := s.Remove(t.Context(), two.Digest); err != nil {
 		t.Fatal(err)
 	}
+	image.WaitSwept(s)
 	if left := tree(t, dir); !slices.Equal(left, empty) {
 		t.Fatalf("left: %v", left)
 	}
 }
 
-func TestGC(t *testing.T) {
+func TestPruneByAge(t *testing.T) {
 	t.Parallel()
 	now := day0
 	s, dir := open(t, image.Options{Now: func() time.Time { return now }})
@@ -83,28 +84,52 @@ func TestGC(t *testing.T) {
 		t.Fatal(err)
 	}
 	var asked []string
-	keep := func(d string) bool { asked = append(asked, d); return d == digests[0] }
-	removed, freed, err := s.GC(t.Context(), keep, day0.Add(time.Minute))
-	if err != nil || removed != 1 || freed != int64(len("old")) {
-		t.Fatalf("removed %d, freed %d, %v", removed, freed, err)
+	keep := func(i core.Image) bool { asked = append(asked, i.Digest); return i.Digest == digests[0] }
+	gone, err := s.Prune(t.Context(), core.ImageLimits{UnusedSince: day0.Add(time.Minute)}, keep)
+	if err != nil || len(gone.Images) != 1 || gone.Layers != 1 || gone.Bytes != core.Bytes(len("old")) {
+		t.Fatalf("pruned %+v, %v", gone, err)
 	}
 	if want := []string{digests[0], digests[2]}; len(asked) != 2 || !slices.Contains(want, asked[0]) || !slices.Contains(want, asked[1]) {
 		t.Fatalf("asked for %v", asked)
 	}
 	s.Release(digests[1])
 	// Released, but acquired within the hour.
-	if removed, _, err = s.GC(t.Context(), keep, day0.Add(time.Minute)); err != nil || removed != 0 {
-		t.Fatalf("removed %d, %v", removed, err)
+	if gone, err = s.Prune(t.Context(), core.ImageLimits{UnusedSince: day0.Add(time.Minute)}, keep); err != nil || len(gone.Images) != 0 {
+		t.Fatalf("pruned %+v, %v", gone, err)
 	}
-	none := func(string) bool { return false }
-	if removed, freed, err = s.GC(t.Context(), none, day0.Add(2*time.Hour)); err != nil || removed != 3 || freed != int64(len("keptusedyoung")) {
-		t.Fatalf("removed %d, freed %d, %v", removed, freed, err)
+	later := core.ImageLimits{UnusedSince: day0.Add(2 * time.Hour)}
+	if gone, err = s.Prune(t.Context(), later, keepNone); err != nil || len(gone.Images) != 3 || gone.Bytes != core.Bytes(len("keptusedyoung")) {
+		t.Fatalf("pruned %+v, %v", gone, err)
 	}
-	if err := s.Remove(t.Context(), "hello"); err != nil {
-		t.Fatal(err)
+	later.Named = true
+	if gone, err = s.Prune(t.Context(), later, keepNone); err != nil || len(gone.Images) != 1 || !slices.Equal(gone.Images[0].Names, []string{"hello"}) {
+		t.Fatalf("with those that have names it pruned %+v, %v", gone, err)
 	}
+	image.WaitSwept(s)
 	if left := tree(t, dir); !slices.Equal(left, empty) {
 		t.Fatalf("left: %v", left)
+	}
+}
+
+func keepNone(core.Image) bool { return false }
+
+// The use of an image is known to the next process.
+func TestUseIsRemembered(t *testing.T) {
+	t.Parallel()
+	now := day0
+	opts := image.Options{Now: func() time.Time { return now }}
+	s, dir := open(t, opts)
+	used := load(t, s, simple(t, "used", plainLayer(t, entry{name: "a"})))[0]
+	load(t, s, simple(t, "unused", plainLayer(t, entry{name: "b"})))
+	now = day0.Add(50 * time.Hour)
+	if _, err := s.Acquire(t.Context(), used.Digest); err != nil {
+		t.Fatal(err)
+	}
+	again := reopen(t, dir, opts)
+	for name, want := range map[string]time.Time{"used": now, "unused": {}} {
+		if got, err := again.Image(t.Context(), name); err != nil || !got.UsedAt.Equal(want) {
+			t.Errorf("%s was used at %s, want %s (%v)", name, got.UsedAt, want, err)
+		}
 	}
 }
 
@@ -157,7 +182,7 @@ func TestOpenReportsDamage(t *testing.T) {
 		}
 		// Its layers are kept for whoever mends the file, and replaced when it
 		// is loaded again.
-		if _, _, err := again.GC(t.Context(), func(string) bool { return false }, day0.AddDate(100, 0, 0)); err != nil {
+		if _, err := again.Prune(t.Context(), core.ImageLimits{UnusedSince: day0.AddDate(100, 0, 0)}, keepNone); err != nil {
 			t.Fatal(err)
 		}
 		if n := len(dirs(t, dir, "layers")); n != 2 {
@@ -230,7 +255,7 @@ func TestConcurrentUse(t *testing.T) {
 					t.Errorf("user: %v", err)
 				}
 				s.Release(r.Digest)
-				if _, _, err := s.GC(t.Context(), func(string) bool { return false }, time.Now().Add(time.Hour)); err != nil {
+				if _, err := s.Prune(t.Context(), core.ImageLimits{UnusedSince: time.Now().Add(time.Hour)}, keepNone); err != nil {
 					t.Errorf("gc: %v", err)
 				}
 				if _, err := s.Images(t.Context()); err != nil {
@@ -240,6 +265,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	image.WaitSwept(s)
 	if got := dirs(t, dir, "tmp"); len(got) != 0 {
 		t.Errorf("left: %v", got)
 	}

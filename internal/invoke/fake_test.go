@@ -282,10 +282,11 @@ func (s *store) states(id core.RunID) []core.State {
 type world struct {
 	*testing.T
 	*invoke.Service
-	d     *driver
-	store *store
-	defs  map[string]*core.Definition
-	close func()
+	d      *driver
+	store  *store
+	images *images
+	defs   map[string]*core.Definition
+	close  func()
 }
 
 // inWorld runs a test with the programs as functions of the app shop; those
@@ -295,8 +296,9 @@ func inWorld(t *testing.T, programs map[string]program, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{
 			T: t, defs: map[string]*core.Definition{},
-			d:     &driver{programs: programs, instances: map[core.InstanceID]*instance{}},
-			store: &store{Store: memory.New(), logs: memory.NewLogs(), saved: map[core.RunID][]core.State{}},
+			d:      &driver{programs: programs, instances: map[core.InstanceID]*instance{}},
+			images: &images{},
+			store:  &store{Store: memory.New(), logs: memory.NewLogs(), saved: map[core.RunID][]core.State{}},
 		}
 		for name := range programs {
 			spec := core.Spec{Image: "i"}
@@ -310,7 +312,7 @@ func inWorld(t *testing.T, programs map[string]program, f func(w *world)) {
 			}
 		}
 		w.Service = invoke.New(t.Context(), invoke.Config{
-			Catalog: w, Store: w.store, Logs: w.store, Driver: w.d, Memory: core.GiB, Log: slog.New(slog.DiscardHandler),
+			Catalog: w, Store: w.store, Logs: w.store, Images: w.images, Driver: w.d, Memory: core.GiB, Log: slog.New(slog.DiscardHandler),
 			IDs: sequence.New(0, func() time.Time { return time.Now().AddDate(40, 0, 0) }),
 			Web: web.New(w.d, web.Options{}), FDK: web.New(w.d, web.Options{}), Job: job.New(w.d, job.Options{Grace: time.Second}),
 		})
@@ -476,4 +478,18 @@ func hangUp(in *instance, _ writer, r *request) {
 	_, _ = io.ReadAll(r.Body)
 	in.print(2, "working\n")
 	<-r.Context().Done()
+}
+
+// images are there, unless fetch is set.
+type images struct {
+	fetch func(ctx context.Context, def *core.Definition, report func(core.PullProgress)) (*core.Definition, error)
+}
+
+func (i *images) Ready(*core.Definition) bool { return i.fetch == nil }
+
+func (i *images) Fetch(ctx context.Context, def *core.Definition, report func(core.PullProgress)) (*core.Definition, error) {
+	if i.fetch != nil && report != nil { // the pool's own look finds what the call has fetched
+		return i.fetch(ctx, def, report)
+	}
+	return def, nil
 }

@@ -17,6 +17,7 @@ import (
 type host struct {
 	driver  pool.Driver
 	catalog Catalog
+	images  Images
 	web     Hot
 	fdk     Hot
 	ids     *sequence.Source
@@ -41,8 +42,13 @@ func (h *host) spec(def *core.Definition) core.InstanceSpec {
 	}
 }
 
-// Prepare implements pool.Host.
-func (h *host) Prepare(_ context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error) {
+// Prepare implements pool.Host. The image is here, unless it was removed since
+// the call began.
+func (h *host) Prepare(ctx context.Context, def *core.Definition) (core.InstanceSpec, core.Stdio, error) {
+	def, err := h.images.Fetch(ctx, def, nil)
+	if err != nil {
+		return core.InstanceSpec{}, core.Stdio{}, unfetched(err)
+	}
 	spec := h.spec(def)
 	h.contract(def).Prepare(def, &spec)
 	src := &source{id: spec.ID, framed: def.Version.Spec.Contract == core.ContractFDK}

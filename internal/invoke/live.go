@@ -3,6 +3,7 @@ package invoke
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 )
@@ -11,6 +12,9 @@ import (
 type live struct {
 	cancel context.CancelCauseFunc
 	log    runLog
+	// fetched is how long the run waited for its image; the goroutine of its
+	// call has it.
+	fetched time.Duration
 
 	mu    sync.Mutex
 	run   core.Run

@@ -16,6 +16,7 @@ type Config struct {
 	Catalog Catalog
 	Store   Store
 	Logs    LogStore
+	Images  Images
 	Driver  pool.Driver
 	Web     Hot // the contract http
 	FDK     Hot // the contract fdk
@@ -40,7 +41,7 @@ type Service struct {
 // New makes a service that lives until Close.
 func New(ctx context.Context, c Config) *Service {
 	s := &Service{Config: c}
-	s.host = &host{driver: c.Driver, catalog: c.Catalog, web: c.Web, fdk: c.FDK, ids: c.IDs, log: c.Log}
+	s.host = &host{driver: c.Driver, catalog: c.Catalog, images: c.Images, web: c.Web, fdk: c.FDK, ids: c.IDs, log: c.Log}
 	s.pool = pool.New(ctx, pool.Config{Driver: c.Driver, Host: s.host, Memory: c.Memory, Freeze: c.Freeze, Log: c.Log})
 	s.recorder = newRecorder(c.Store, c.Logs, &s.runs, c.Log)
 	return s
@@ -91,6 +92,11 @@ func (s *Service) Call(ctx context.Context, p core.Principal, app, function, tri
 		return core.Run{}, errStopping
 	}
 	defer s.runs.returned(l.run.ID)
+	if !s.Images.Ready(def) {
+		if def, err = s.fetch(ctx, l, def); err != nil {
+			return s.settle(l, core.Outcome{}, err)
+		}
+	}
 	call := &core.Call{Run: &l.run, Definition: def, Request: req, Traceparent: traceparent(req)}
 	var out core.Outcome
 	if def.Version.Spec.Contract == core.ContractJob {
@@ -120,6 +126,9 @@ func (l *live) begin(id core.InstanceID, cold bool, start core.StartPhases, repl
 	defer l.mu.Unlock()
 	r := &l.run
 	r.State, r.StartedAt = core.StateRunning, time.Now().Truncate(time.Microsecond)
+	if cold {
+		start.Image += l.fetched
+	}
 	r.Instance, r.Cold, r.Start = id, cold, start
 	reply.Begin(r)
 }

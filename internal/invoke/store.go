@@ -36,6 +36,19 @@ type Catalog interface {
 	Find(app, function string) (*core.Definition, error)
 }
 
+// Images has the images of definitions.
+type Images interface {
+	// Ready reports whether the image of a definition that the catalog gave is
+	// here. It is on the path of every call: it takes no lock that calls of
+	// other functions take. What it says can be outdated: then Fetch mends it.
+	Ready(def *core.Definition) bool
+	// Fetch makes sure that the image is here, pins a version that is not
+	// resolved, and gives the definition as it is then. It goes on when ctx
+	// ends, for those who call later. report is told several times a second
+	// how far it is, while Fetch waits; nil for none.
+	Fetch(ctx context.Context, def *core.Definition, report func(core.PullProgress)) (*core.Definition, error)
+}
+
 // Hot is a contract whose instances stay hot: http and fdk.
 type Hot interface {
 	// Prepare adds to the spec of an instance what the contract needs.

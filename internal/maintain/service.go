@@ -7,18 +7,25 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/dayfly-io/dayfly/internal/core"
 )
 
 // Config says what is kept.
 type Config struct {
-	Runs Store
-	Logs LogStore
+	Runs   Store
+	Logs   LogStore
+	Images ImageStore
 	// KeepRuns is how many runs are kept, KeepFor how long a run and its log
 	// are; whichever ends first. KeepLogs is how many bytes of logs.
 	KeepRuns int
 	KeepFor  time.Duration
 	KeepLogs int64
-	Log      *slog.Logger
+	// KeepImages is how long an image is kept that nothing uses, ImageSpace
+	// how much all images may take.
+	KeepImages time.Duration
+	ImageSpace core.Bytes
+	Log        *slog.Logger
 }
 
 // The defaults of what is kept.
@@ -26,6 +33,9 @@ const (
 	DefaultKeepRuns = 1_000_000
 	DefaultKeepFor  = 7 * 24 * time.Hour
 	DefaultKeepLogs = 10 << 30
+
+	DefaultKeepImages = 7 * 24 * time.Hour
+	DefaultImageSpace = 20 * core.GiB
 )
 
 // Service keeps the data directory in bounds.
@@ -88,7 +98,20 @@ func (s *Service) Trim(ctx context.Context, now time.Time) error {
 	if logs != nil {
 		logs = fmt.Errorf("forget logs made before %s: %w", before.Format(time.RFC3339), logs)
 	}
-	return errors.Join(runs, logs)
+	images := s.trimImages(ctx, now)
+	return errors.Join(runs, logs, images)
+}
+
+func (s *Service) trimImages(ctx context.Context, now time.Time) error {
+	before := now.Add(-s.cfg.KeepImages)
+	pruned, err := s.cfg.Images.TrimImages(ctx, s.cfg.ImageSpace, before)
+	if len(pruned.Images) > 0 {
+		s.cfg.Log.Info("images were removed that nothing used", slog.Int("images", len(pruned.Images)), slog.Int64("bytes", int64(pruned.Bytes)))
+	}
+	if err != nil {
+		return fmt.Errorf("forget images not used since %s: %w", before.Format(time.RFC3339), err)
+	}
+	return nil
 }
 
 // all does slices of work until there is no more, or ctx ends.

@@ -25,6 +25,11 @@ type slices struct {
 	orphans    error
 	asked      int
 	before     time.Time
+
+	images     int
+	imagesFail error
+	unused     time.Time
+	space      core.Bytes
 }
 
 func (s *slices) left() (runs, logs int) {
@@ -54,11 +59,18 @@ func (s *slices) TrimLogs(_ context.Context, keep int64, _ time.Time) (bool, err
 	return (s.logs > 0 || s.endless) && keep == 20, nil
 }
 
+func (s *slices) TrimImages(_ context.Context, space core.Bytes, before time.Time) (core.Pruned, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unused, s.space = before, space
+	return core.Pruned{Images: make([]core.Image, s.images), Bytes: 1234}, s.imagesFail
+}
+
 func start(t *testing.T, s *slices) (*maintain.Service, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
 	service, err := maintain.Start(t.Context(), maintain.Config{
-		Runs: s, Logs: s, KeepRuns: 10, KeepFor: time.Hour, KeepLogs: 20, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Runs: s, Logs: s, Images: s, KeepImages: 2 * time.Hour, ImageSpace: 30, KeepRuns: 10, KeepFor: time.Hour, KeepLogs: 20, Log: slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -119,6 +131,25 @@ func TestTrimFailure(t *testing.T) {
 	})
 }
 
+func TestImagesAreTrimmed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &slices{images: 2, fails: errors.New("boom"), imagesFail: errors.New("bang")}
+		service, log := start(t, s)
+		synctest.Wait()
+		if want := time.Now().Add(-2 * time.Hour); !s.unused.Equal(want) || s.space != 30 {
+			t.Errorf("images not used since %s are to go, want %s; the space is %d", s.unused, want, s.space)
+		}
+		if err := service.Trim(t.Context(), time.Now()); !errors.Is(err, s.fails) || !errors.Is(err, s.imagesFail) {
+			t.Errorf("got %v", err)
+		}
+		service.Close()
+		if got := log.String(); !strings.Contains(got, "images=2 bytes=1234") || !strings.Contains(got, "bang") {
+			t.Errorf("the log is %s", got)
+		}
+	})
+}
+
 // Close ends also a store that finds ever more to forget.
 func TestCloseDuringTrim(t *testing.T) {
 	t.Parallel()
@@ -152,7 +183,7 @@ func TestOverAStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	service, err := maintain.Start(t.Context(), maintain.Config{
-		Runs: runs, Logs: logs, KeepRuns: 3, KeepFor: 90 * time.Minute, KeepLogs: 1, Log: slog.New(slog.DiscardHandler),
+		Runs: runs, Logs: logs, Images: &slices{}, KeepRuns: 3, KeepFor: 90 * time.Minute, KeepLogs: 1, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

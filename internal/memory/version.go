@@ -118,3 +118,21 @@ func (s *Store) Versions(_ context.Context, app, name string, page core.Page) (l
 	}
 	return list, "", nil
 }
+
+// PinVersion gives a version that has no digest this one, and tells which it
+// has.
+func (s *Store) PinVersion(_ context.Context, id core.FunctionID, number int, digest string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.functions[id]
+	if f == nil || number < 1 || number > len(f.versions) {
+		return "", core.NotFound("there is no version %d of the function %s any more", number, id)
+	}
+	v := &f.versions[number-1]
+	if v.Digest == "" {
+		v.Digest = digest
+		s.revision++
+		f.Revision = s.revision
+	}
+	return v.Digest, nil
+}

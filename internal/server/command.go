@@ -15,7 +15,7 @@ import (
 // it is not known.
 func Command(version string) *cobra.Command {
 	c := Config{Version: version}
-	var memory string
+	var memory, imageSpace string
 	var mounts []string
 	var verbose bool
 	cmd := &cobra.Command{
@@ -45,12 +45,17 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 				}
 				c.Mounts = append(c.Mounts, d)
 			}
+			space, err := core.ParseBytes(imageSpace)
+			if err != nil {
+				return err
+			}
+			c.ImageSpace = space
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			err := Run(cmd.Context(), c, cmd.OutOrStdout(), log)
+			err = Run(cmd.Context(), c, cmd.OutOrStdout(), log)
 			if core.IsKind(err, core.KindConflict) {
 				return inUseError{err}
 			}
@@ -69,6 +74,10 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 	f.IntVar(&c.Prepared, "prepared", 4, "sandboxes kept ready for cold starts, per network; -1 for none")
 	f.IntVar(&c.KeepRuns, "keep-runs", 1_000_000, "how many runs the history keeps")
 	f.DurationVar(&c.KeepFor, "keep-for", 7*24*time.Hour, "how long the history keeps a run and its log")
+	f.DurationVar(&c.KeepImages, "image-keep", 7*24*time.Hour, "how long an image is kept that nothing uses")
+	f.StringVar(&imageSpace, "image-space", fromEnv("DAYFLY_IMAGE_SPACE", "20GiB"), "how much the images may take; the least recently used go first (DAYFLY_IMAGE_SPACE)")
+	f.StringSliceVar(&c.RegistryInsecure, "registry-insecure", splitEnv("DAYFLY_REGISTRY_INSECURE"), "registries, `HOST[:PORT]`, that may be spoken to without TLS; those on loopback addresses always may (DAYFLY_REGISTRY_INSECURE)")
+	f.StringVar(&c.RegistryCA, "registry-ca", os.Getenv("DAYFLY_REGISTRY_CA"), "`FILE` with further authorities (PEM) for the certificates of registries (DAYFLY_REGISTRY_CA)")
 	f.DurationVar(&c.Drain, "drain", 10*time.Second, "how long calls under way may take when the server stops")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd

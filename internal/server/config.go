@@ -3,6 +3,8 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"crypto/x509"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/internal/access"
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/image/registry"
 	"github.com/dayfly-io/dayfly/internal/maintain"
 )
 
@@ -42,6 +45,16 @@ type Config struct {
 	// unless set.
 	KeepRuns int
 	KeepFor  time.Duration
+	// KeepImages is how long an image is kept that nothing uses, and ImageSpace
+	// how much the images may take; 7 days and 20 GiB unless set.
+	KeepImages time.Duration
+	ImageSpace core.Bytes
+	// RegistryInsecure are registries that may be spoken to without TLS,
+	// besides those on loopback addresses; host or host:port.
+	RegistryInsecure []string
+	// RegistryCA is a file with authorities (PEM) that sign the certificates
+	// of registries, besides those that the system knows.
+	RegistryCA string
 	// Drain is how long calls under way may take when the server stops; 10 s
 	// unless set.
 	Drain time.Duration
@@ -79,6 +92,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.KeepFor == 0 {
 		c.KeepFor = maintain.DefaultKeepFor
+	}
+	if c.KeepImages == 0 {
+		c.KeepImages = maintain.DefaultKeepImages
+	}
+	if c.ImageSpace == 0 {
+		c.ImageSpace = maintain.DefaultImageSpace
 	}
 	if c.Drain == 0 {
 		c.Drain = 10 * time.Second
@@ -121,6 +140,25 @@ func realPath(path string) string {
 func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
+}
+
+// registries says how registries are spoken to.
+func (c Config) registries() (registry.Options, error) {
+	o := registry.Options{Insecure: c.RegistryInsecure, UserAgent: "dayfly/" + c.Version}
+	if c.RegistryCA == "" {
+		return o, nil
+	}
+	pem, err := os.ReadFile(c.RegistryCA)
+	if err != nil {
+		return o, fmt.Errorf("read the authorities of registries: %w", err)
+	}
+	if o.CAs, err = x509.SystemCertPool(); err != nil {
+		return o, fmt.Errorf("read the authorities that the system knows: %w", err)
+	}
+	if !o.CAs.AppendCertsFromPEM(pem) {
+		return o, core.Invalid("the file %s of --registry-ca has no certificate (PEM) in it", c.RegistryCA)
+	}
+	return o, nil
 }
 
 // machineMemory reads how much memory the machine has; 1 GiB where it does not

@@ -82,11 +82,10 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Logger: s.log})
+	images, err := s.openImages()
 	if err != nil {
 		return err
 	}
-	s.parts.Push("images", images.Close)
 	driver, err := s.openDriver(ctx, images)
 	if err != nil {
 		return err
@@ -98,26 +97,29 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.parts.Push("catalog", func() error { functions.Close(); return nil })
+	ids := sequence.New(node, time.Now)
+	deployer := deploy.New(deploy.Config{
+		Store: store, Images: images, Catalog: functions, Capabilities: s.can, IDs: ids, Now: time.Now,
+	})
+	s.parts.Push("deployments", func() error { deployer.Close(); return nil })
+	functions.Watch(deployer.Changed)
 	upkeep, err := maintain.Start(ctx, maintain.Config{
-		Runs: store, Logs: logs, KeepRuns: s.cfg.KeepRuns, KeepFor: s.cfg.KeepFor,
+		Runs: store, Logs: logs, Images: deployer, KeepImages: s.cfg.KeepImages, ImageSpace: s.cfg.ImageSpace, KeepRuns: s.cfg.KeepRuns, KeepFor: s.cfg.KeepFor,
 		KeepLogs: maintain.DefaultKeepLogs, Log: s.log,
 	})
 	if err != nil {
 		return err
 	}
 	s.parts.Push("maintenance", func() error { upkeep.Close(); return nil })
-	ids := sequence.New(node, time.Now)
 	calls := invoke.New(ctx, invoke.Config{
-		Catalog: functions, Store: store, Logs: logs, Driver: driver, IDs: ids, Memory: s.cfg.Memory, Freeze: s.can.Freeze, Log: s.log,
+		Catalog: functions, Store: store, Logs: logs, Images: deployer, Driver: driver, IDs: ids,
+		Memory: s.cfg.Memory, Freeze: s.can.Freeze, Log: s.log,
 		Web: web.New(driver, web.Options{Node: nodeName, MaxIdle: core.MaxPerInstance}),
 		FDK: fdk.New(driver, fdk.Options{Node: nodeName}),
 		Job: job.New(driver, job.Options{Node: nodeName, Grace: cancelGrace}),
 	})
 	s.parts.Push("calls", func() error { calls.Close(); return nil })
 	functions.Watch(calls.Changed)
-	deployer := deploy.New(deploy.Config{
-		Store: store, Images: images, Catalog: functions, Capabilities: s.can, IDs: ids, Now: time.Now,
-	})
 	if err := s.listen(ctx, calls, deployer); err != nil {
 		return err
 	}
@@ -145,6 +147,19 @@ func (s *Server) openStores(ctx context.Context) (*sqlite.Store, *logstore.Store
 	}
 	s.parts.Push("log store", logs.Close)
 	return store, logs, nil
+}
+
+func (s *Server) openImages() (*image.Store, error) {
+	registries, err := s.cfg.registries()
+	if err != nil {
+		return nil, err
+	}
+	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Registries: registries, Logger: s.log})
+	if err != nil {
+		return nil, err
+	}
+	s.parts.Push("images", images.Close)
+	return images, nil
 }
 
 func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.Driver, error) {
@@ -186,7 +201,7 @@ func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *de
 		return err
 	}
 	s.http = httpapi.NewServer(httpapi.New(httpapi.Config{
-		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Versions: deployer, Instances: calls, Logger: s.log,
+		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Versions: deployer, Images: deployer, Instances: calls, Logger: s.log,
 		Server: httpapi.Server{Version: s.cfg.Version, Capabilities: s.can, Node: node, StartedAt: time.Now()},
 	}))
 	var config net.ListenConfig

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -293,4 +294,36 @@ func scanVersions(rows *sql.Rows, f core.Function) (list []core.Version, err err
 		list = append(list, v)
 	}
 	return list, rows.Err()
+}
+
+// PinVersion gives a version that has no digest this one, and tells which it
+// has. Followers of changes learn of it.
+func (s *Store) PinVersion(ctx context.Context, id core.FunctionID, number int, digest string) (pinned string, err error) {
+	err = s.write(ctx, "pinning a version", func(tx *sqlitefile.Tx) error {
+		pinned, err = pinVersion(tx, id, number, digest)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return pinned, nil
+}
+
+func pinVersion(tx *sqlitefile.Tx, id core.FunctionID, number int, digest string) (pinned string, err error) {
+	err = tx.QueryRow("SELECT digest FROM versions WHERE function_id = ? AND number = ?", []any{int64(id), number}, &pinned)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", core.NotFound("there is no version %d of the function %s any more", number, id)
+	case err != nil || pinned != "":
+		return pinned, err
+	}
+	if _, err := tx.Exec("UPDATE versions SET digest = ? WHERE function_id = ? AND number = ?", digest, int64(id), number); err != nil {
+		return "", err
+	}
+	revision, err := nextRevision(tx)
+	if err != nil {
+		return "", err
+	}
+	_, err = tx.Exec("UPDATE functions SET revision = ? WHERE id = ?", revision, int64(id))
+	return digest, err
 }

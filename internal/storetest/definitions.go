@@ -37,6 +37,8 @@ func Definitions(t *testing.T, open func(*testing.T) DefinitionStore) {
 		{"changes cut in any way lead to the same state", changesConverge},
 		{"every version can be read and listed, newest first", versionsAreListed},
 		{"a version that restores another says so", restoring},
+		{"a version is pinned once, and followers learn of it", versionIsPinnedOnce},
+		{"of those who pin a version one decides", onePinDecides},
 		{"of writers that suppose the same state one wins", oneWriterWins},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -438,4 +440,55 @@ func oneWriterWins(t *testing.T, s *definitions) {
 	}
 	equal(t, "the writers that won", won, 1)
 	equal(t, "the version", must(s.Version(t.Context(), "shop", "resize", 0))(t).Version.Number, 2)
+}
+
+func versionIsPinnedOnce(t *testing.T, s *definitions) {
+	n := s.ask("shop", "resize", "i:1")
+	n.Digest = ""
+	d := s.save(t, n)
+	if d.Version.Resolved() {
+		t.Fatalf("the version has the digest %q", d.Version.Digest)
+	}
+	before := d.Function.Revision
+	for _, digest := range []string{"sha256:1", "sha256:2"} {
+		if got := must(s.PinVersion(t.Context(), d.Function.ID, 1, digest))(t); got != "sha256:1" {
+			t.Errorf("the version is pinned to %q, want the first", got)
+		}
+	}
+	d = must(s.Version(t.Context(), "shop", "resize", 0))(t)
+	if d.Version.Digest != "sha256:1" || d.Version.Number != 1 {
+		t.Errorf("the version is %+v", d.Version)
+	}
+	changes := must(s.Changes(t.Context(), before, 10))(t)
+	if len(changes) != 1 || changes[0].Definition.Version.Digest != "sha256:1" || changes[0].Revision != d.Function.Revision {
+		t.Errorf("the changes are %s", show(changes))
+	}
+	_, err := s.PinVersion(t.Context(), d.Function.ID, 2, "sha256:3")
+	isKind(t, err, core.KindNotFound)
+	ok(t, s.DeleteFunction(t.Context(), "shop", "resize", ""))
+	_, err = s.PinVersion(t.Context(), d.Function.ID, 1, "sha256:3")
+	isKind(t, err, core.KindNotFound)
+}
+
+func onePinDecides(t *testing.T, s *definitions) {
+	n := s.ask("shop", "resize", "i:1")
+	n.Digest = ""
+	d := s.save(t, n)
+	got := make([]string, 8)
+	var all sync.WaitGroup
+	for i := range got {
+		all.Go(func() {
+			var err error
+			if got[i], err = s.PinVersion(context.Background(), d.Function.ID, 1, fmt.Sprintf("sha256:%d", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	now := must(s.Version(t.Context(), "shop", "resize", 0))(t)
+	for _, digest := range got {
+		if digest != now.Version.Digest {
+			t.Errorf("one was told %q, and it is %q", digest, now.Version.Digest)
+		}
+	}
 }

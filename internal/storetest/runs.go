@@ -121,6 +121,7 @@ func (s *runs) all(t *testing.T, filter core.RunFilter, size int) (list []core.R
 func runComesBack(t *testing.T, s *runs) {
 	for _, state := range core.States {
 		r := filled[core.Run]()
+		r.Waiting = nil // of the moment, and not kept
 		p := s.plain("shop", "resize")
 		r.ID, r.State, r.AppID, r.FunctionID, r.App, r.Function = p.ID, state, p.AppID, p.FunctionID, p.App, p.Function
 		s.save(t, r)
