@@ -99,10 +99,16 @@ type Kept struct {
 	RetryAt time.Time
 }
 
-// Usage is what a process group has used.
+// Usage is what an instance has used.
 type Usage struct {
-	CPU        time.Duration
-	PeakMemory Bytes
+	// CPU is processor time; Throttled is how long the instance was kept from
+	// the processors because it had used up its share of them.
+	CPU, Throttled time.Duration
+	// Memory is what it has now, PeakMemory the most that it had.
+	Memory, PeakMemory Bytes
+	// OOMKills counts the processes that the kernel ended because the memory
+	// limit was reached.
+	OOMKills int
 }
 
 // Exit tells how an instance ended.
@@ -111,13 +117,24 @@ type Exit struct {
 	Code int
 	// Signal is the signal that ended the process, 0 for none.
 	Signal int
-	// OOM is set when the kernel ended a process of the instance because the
-	// memory limit was reached.
+	// OOM is set when the kernel ended the process because the memory limit was
+	// reached, or a process that it waited for and whose end it passed on as
+	// the code 137, as shells do. Where it went on without those that were
+	// ended, and where the driver ended it, OOM is not set, and
+	// [Usage.OOMKills] may tell of others.
 	OOM bool
 	// Lost is set when how it ended could not be learned.
-	Lost  bool
+	Lost bool
+	// Usage is that of the whole life.
 	Usage Usage
 	At    time.Time
+}
+
+// ByOOM decides about [Exit.OOM]: whether a process that ended so, by itself,
+// was ended for memory when the kernel has ended some of its instance for that.
+func (e Exit) ByOOM(kills int) bool {
+	const killed = 128 + 9 // by SIGKILL, as a shell tells it
+	return kills > 0 && (e.Signal == 9 || e.Signal == 0 && e.Code == killed)
 }
 
 // String says in words how the process ended.

@@ -111,6 +111,12 @@ type Run struct {
 	// Waiting says what a queued run waits for, where that is known. It is of
 	// the moment, and not kept.
 	Waiting *Waiting
+	// PeakOfInstance is set when Usage.PeakMemory is the most that the instance
+	// had since its start, and not since the run began: this kernel does not
+	// tell.
+	PeakOfInstance bool
+	// Samples tell of a run that takes over a second what it used when.
+	Samples []UsageSample
 	// Progress is the last the run said of itself, in hundredths, -1 for
 	// nothing said.
 	Progress     int
@@ -132,6 +138,48 @@ type Waiting struct {
 	Message string // for people: "image pull 63 %"
 	// Pull is set when it waits for an image.
 	Pull *PullProgress
+}
+
+// UsageSample is what a run had used at one time.
+type UsageSample struct {
+	// At counts from the start of the run.
+	At time.Duration
+	// CPU is the processor time since the run began.
+	CPU time.Duration
+	// Memory is what the instance had then.
+	Memory Bytes
+}
+
+// MaxSamples bounds the samples of a run. When there are so many, every other
+// one goes, and from then on they are taken half as often.
+const MaxSamples = 64
+
+// SampleEvery is how often samples are taken at first.
+const SampleEvery = time.Second
+
+// Sample notes what the run has used, if it is time to. What was noted before
+// is not changed, only left out: who has the run as it was may go on to read.
+func (r *Run) Sample(s UsageSample) {
+	every := SampleEvery
+	if n := len(r.Samples); n > 1 {
+		every = r.Samples[1].At - r.Samples[0].At
+	}
+	// Whoever asks does so about every SampleEvery: what comes a little early
+	// is on time.
+	if n := len(r.Samples); n > 0 && s.At < r.Samples[n-1].At+every-SampleEvery/2 {
+		return
+	}
+	if len(r.Samples) >= MaxSamples {
+		var kept []UsageSample
+		for i := 1; i < len(r.Samples); i += 2 {
+			kept = append(kept, r.Samples[i])
+		}
+		r.Samples = kept
+		if s.At < kept[len(kept)-1].At+2*every-SampleEvery/2 {
+			return
+		}
+	}
+	r.Samples = append(r.Samples, s)
 }
 
 // Queue gives how long the run waited for an instance, apart from the start or

@@ -33,6 +33,11 @@ type Harness struct {
 	// of those that say so: a writable root, mounts, weights. One that can
 	// mount directories was opened with those of [Directories].
 	Can core.Capabilities
+	// Peaks is the driver itself if it can tell the peak of memory since some
+	// time, else nil.
+	Peaks interface {
+		ResetPeak(id core.InstanceID) error
+	}
 	// Sockets is the driver itself if it reaches the sockets of instances
 	// (core.Capabilities.Sockets), else nil.
 	Sockets Sockets
@@ -69,6 +74,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	groups := []map[string]func(*testing.T, *suite){starting, streaming, limiting, stopping, dialing, networking}
 	if s.Sockets != nil {
 		groups = append(groups, socketing)
+	}
+	if s.Peaks != nil {
+		groups = append(groups, peaking)
 	}
 	if s.Can.WritableRoot {
 		groups = append(groups, rooting)

@@ -1,7 +1,9 @@
 package drivertest
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -10,16 +12,20 @@ import (
 )
 
 var limiting = map[string]func(*testing.T, *suite){
-	"the memory limit ends the process and is told":       limitsMemory,
-	"the memory limit counts /tmp and /dev/shm":           limitsMemoryFiles,
-	"the memory limit counts files without bytes":         limitsInodes,
-	"another kill is not taken for one for memory":        tellsKills,
-	"the size of /tmp holds":                              limitsTmp,
-	"the limit of processes holds":                        limitsPids,
-	"a fork bomb is contained and can be stopped":         containsBomb,
-	"the limit of open files holds":                       limitsFiles,
-	"the processor limit holds":                           limitsCPU,
-	"Usage tells processor and memory, also after an end": tellsUsage,
+	"the memory limit ends the process and is told":        limitsMemory,
+	"the memory limit counts /tmp and /dev/shm":            limitsMemoryFiles,
+	"the memory limit counts files without bytes":          limitsInodes,
+	"a process killed for memory is told from its parent":  tellsChildOOM,
+	"a kill by the driver is not taken for one for memory": tellsStopAfterOOM,
+	"a memory limit too small to start is told as such":    tellsStartOOM,
+	"throttling by the processor limit is told":            tellsThrottling,
+	"another kill is not taken for one for memory":         tellsKills,
+	"the size of /tmp holds":                               limitsTmp,
+	"the limit of processes holds":                         limitsPids,
+	"a fork bomb is contained and can be stopped":          containsBomb,
+	"the limit of open files holds":                        limitsFiles,
+	"the processor limit holds":                            limitsCPU,
+	"Usage tells processor and memory, also after an end":  tellsUsage,
 }
 
 func limitsMemory(t *testing.T, s *suite) {
@@ -65,6 +71,123 @@ func tellsKills(t *testing.T, s *suite) {
 	p.Stop(0)
 	if exit := p.Wait(); exit.OOM || exit.Signal != 9 || exit.Code != 137 {
 		t.Errorf("being stopped is told as %+v", exit)
+	}
+}
+
+// tellsChildOOM has a child reach the limit. Where the kernel ends the instance
+// as a whole for that, that is told; where the parent goes on, its own end is.
+func tellsChildOOM(t *testing.T, s *suite) {
+	for _, code := range []int{0, 5, 137} {
+		spec := Spec(s.base, "feed", "200", fmt.Sprint(code))
+		spec.Memory = 32 * core.MiB
+		p := Start(t, s.Driver, spec, nil)
+		exit := p.Wait()
+		went := strings.Contains(p.Out.String(), "the child: signal: killed")
+		switch {
+		case !went && exit.OOM && exit.Signal == 9:
+		case went && exit.Code == code && exit.Signal == 0 && exit.OOM == (code == 137):
+		default:
+			t.Errorf("it ended with %+v and printed %q", exit, p.Out.String())
+		}
+	}
+}
+
+func tellsStopAfterOOM(t *testing.T, s *suite) {
+	spec := Spec(s.base, "feed", "200", "0", "goes on")
+	spec.Memory = 32 * core.MiB
+	p := Start(t, s.Driver, spec, nil)
+	ended := make(chan core.Exit, 1)
+	go func() {
+		if exit, err := s.Driver.Wait(Context(t), p.ID); err == nil {
+			ended <- exit
+		}
+	}()
+	var whole core.Exit
+	Eventually(t, "it has ended as a whole or goes on", func() bool {
+		select {
+		case whole = <-ended:
+			return true
+		default:
+			return strings.Contains(p.Out.String(), "goes on")
+		}
+	})
+	if whole != (core.Exit{}) {
+		if !whole.OOM {
+			t.Errorf("it ended with %+v", whole)
+		}
+		return
+	}
+	p.Stop(0)
+	if exit := p.Wait(); exit.OOM || exit.Signal != 9 || exit.Code != 137 {
+		t.Errorf("being stopped after a child was killed for memory is told as %+v", exit)
+	}
+}
+
+func tellsStartOOM(t *testing.T, s *suite) {
+	spec := Spec(s.base, "exit", "0")
+	spec.Memory = 64 * core.KiB
+	_, err := s.Driver.Start(Context(t), spec, core.Stdio{})
+	if err == nil { // it was executed, and then reached the limit
+		if exit, err := s.Driver.Wait(Context(t), spec.ID); err != nil || !exit.OOM {
+			t.Errorf("with 64 KiB it ends with %+v, %v", exit, err)
+		}
+		return
+	}
+	if told := core.AsError(err); told.Code != core.ReasonOOMKilled || !strings.Contains(told.Message, "raise memory") {
+		t.Errorf("with 64 KiB the error of the start is %v", err)
+	}
+}
+
+func tellsThrottling(t *testing.T, s *suite) {
+	spec := Spec(s.base, "spin")
+	spec.CPU = 50
+	p := Start(t, s.Driver, spec, nil)
+	Eventually(t, "it has been kept from the processors for 100 ms", func() bool { return s.usage(t, p.ID).Throttled > 100*time.Millisecond })
+	p.Stop(0)
+	if u := p.Wait().Usage; u.Throttled <= 100*time.Millisecond {
+		t.Errorf("after its end its usage is %+v", u)
+	}
+	other := s.start(t, "exit", "0")
+	if u := other.Wait().Usage; u.Throttled > 10*time.Second {
+		t.Errorf("one that did next to nothing was throttled for %s", u.Throttled)
+	}
+}
+
+var peaking = map[string]func(*testing.T, *suite){
+	"the peak of memory is one since the last reset": resetsPeak,
+}
+
+// resetsPeak lets an instance use much, then little. A kernel that cannot tell
+// says so, and goes on to tell the peak of the whole life.
+func resetsPeak(t *testing.T, s *suite) {
+	in, out := io.Pipe()
+	p := Start(t, s.Driver, Spec(s.base, "breathe", "30", "5"), in)
+	step := func(n int) {
+		if _, err := io.WriteString(out, "next\n"); err != nil {
+			t.Fatal(err)
+		}
+		p.Out.Await(t, fmt.Sprintf("breathed %d\n", n))
+	}
+	step(0)
+	if u := s.usage(t, p.ID); u.PeakMemory < 30*core.MiB || u.Memory > u.PeakMemory || u.Memory <= 0 {
+		t.Errorf("after 30 MiB its usage is %+v", u)
+	}
+	err := s.Peaks.ResetPeak(p.ID)
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	step(1)
+	after := s.usage(t, p.ID).PeakMemory
+	if err == nil && (after < 5*core.MiB || after > 25*core.MiB) || err != nil && after < 30*core.MiB {
+		t.Errorf("after a reset (%v) and 5 MiB its peak is %s", err, after)
+	}
+	_ = out.Close()
+	p.Code(0)
+	if u := p.Wait().Usage; u.PeakMemory < 30*core.MiB {
+		t.Errorf("in its exit the peak is %s", u.PeakMemory)
+	}
+	if err := s.Peaks.ResetPeak(p.ID); !errors.Is(err, core.ErrGone) {
+		t.Errorf("resetting the peak of one that has ended: %v", err)
 	}
 }
 

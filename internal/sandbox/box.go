@@ -269,6 +269,7 @@ func (b *box) forget() {
 func (b *box) release() {
 	b.forget()
 	if b.group != nil {
+		b.group.closePeak()
 		b.group.remove()
 	}
 	if b.link.Address.IsValid() {

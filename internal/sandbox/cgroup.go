@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,7 @@ const cgroupParent = "dayfly"
 type cgroups struct {
 	unified string            // directory of ours in the cgroup2 mount
 	legacy  map[string]string // version 1 controller to directory of ours
+	noPeaks atomic.Bool       // memory.peak of this kernel cannot be reset
 }
 
 var controllers = []string{"memory", "cpu", "pids"}
@@ -149,6 +151,7 @@ type group struct {
 	c      *cgroups
 	name   string
 	limits limits // as they are set
+	peak   peak
 }
 
 type limits struct {
@@ -254,6 +257,10 @@ func (g *group) weigh(w core.CPUWeight) error {
 // shares converts a weight; the kernel takes 2 for the least share.
 func shares(w core.CPUWeight) int { return max(int(w)*1024/100, 2) }
 
+// errMemoryInUse is that of a limit under what is used already. Version 2 takes
+// it, and ends a process.
+var errMemoryInUse = errors.New("more memory is in use than the limit allows")
+
 func (g *group) limitMemory(m core.Bytes) error {
 	dir, v2 := g.c.dir("memory", g.name)
 	value := strconv.FormatInt(int64(m), 10)
@@ -271,7 +278,13 @@ func (g *group) limitMemory(m core.Bytes) error {
 	}
 	// With swap counted, the sum may not be under the memory alone: which of
 	// the two is set first depends on the way it goes.
-	set := func() error { return put(filepath.Join(dir, "memory.limit_in_bytes"), value) }
+	set := func() error {
+		err := put(filepath.Join(dir, "memory.limit_in_bytes"), value)
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("%w: %w", errMemoryInUse, err)
+		}
+		return err
+	}
 	setSwap := func() error {
 		if err := put(swap, value); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -282,35 +295,6 @@ func (g *group) limitMemory(m core.Bytes) error {
 		return errors.Join(set(), setSwap())
 	}
 	return errors.Join(setSwap(), set())
-}
-
-// usage reads what the group has used so far.
-func (g *group) usage() core.Usage {
-	var u core.Usage
-	if b, err := os.ReadFile(g.unified("cpu.stat")); err == nil {
-		u.CPU = time.Duration(field(b, "usage_usec")) * time.Microsecond
-	}
-	dir, v2 := g.c.dir("memory", g.name)
-	peak := "memory.max_usage_in_bytes"
-	if v2 {
-		peak = "memory.peak"
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, peak)); err == nil {
-		n, _ := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-		u.PeakMemory = core.Bytes(n)
-	}
-	return u
-}
-
-// oom reports whether the kernel killed a process of the group for memory.
-func (g *group) oom() bool {
-	dir, v2 := g.c.dir("memory", g.name)
-	file := "memory.oom_control"
-	if v2 {
-		file = "memory.events"
-	}
-	b, err := os.ReadFile(filepath.Join(dir, file))
-	return err == nil && field(b, "oom_kill") > 0
 }
 
 // field finds the number behind a name in a file of "name number" lines.

@@ -453,6 +453,22 @@ func (d *Driver) Usage(id core.InstanceID) (core.Usage, error) {
 	}
 }
 
+// ResetPeak makes the peak of memory that Usage tells one from now on. The
+// error says that this kernel cannot (it can with the memory controller of
+// cgroup version 1, and since Linux 6.12 with that of version 2).
+func (d *Driver) ResetPeak(id core.InstanceID) error {
+	in, err := d.live(id)
+	if err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.released {
+		return fmt.Errorf("instance %s has ended: %w", id, core.ErrGone)
+	}
+	return in.box.group.resetPeak()
+}
+
 // Freeze implements the port of internal/pool.
 func (d *Driver) Freeze(ctx context.Context, id core.InstanceID) error {
 	in, err := d.live(id)

@@ -38,7 +38,7 @@ type instance struct {
 	mu       sync.Mutex
 	released bool // the box is being given back; nobody may use its files
 	frozen   bool
-	killed   bool // by this driver
+	killed   bool // the process, by this driver
 	left     bool // it goes on without this driver, see letGo
 }
 
@@ -50,10 +50,15 @@ func (d *Driver) start(ctx context.Context, b *box, root image.Rootfs, spec core
 		err = in.launch(ctx, d, cfg, stdio)
 	}
 	if err != nil {
+		// Once the box is destroyed nothing tells of it any more.
+		oom := b.group.oom() || errors.Is(err, errMemoryInUse)
 		b.destroy()
 		in.endPumps()
 		if in.state != nil {
 			_ = os.RemoveAll(in.state.path)
+		}
+		if oom {
+			return nil, tooSmall(spec, err)
 		}
 		return nil, d.startError(spec, cfg, err)
 	}
@@ -223,9 +228,15 @@ func (d *Driver) startError(spec core.InstanceSpec, cfg *config, err error) erro
 	case step.step == "enter the working directory":
 		return explain(core.ReasonStartFailed, "the working directory "+cfg.dir+" of the image of "+name+" cannot be entered: "+step.err.Error())
 	case step.err == syscall.ENOMEM:
-		return explain(core.ReasonOOMKilled, "the memory limit "+spec.Memory.String()+" of "+name+" is too small to start it: raise memory")
+		return tooSmall(spec, err)
 	}
 	return explain(core.ReasonStartFailed, "the sandbox of "+name+" could not be set up: "+step.Error())
+}
+
+// tooSmall says that a start failed for memory.
+func tooSmall(spec core.InstanceSpec, err error) error {
+	return &core.Error{Kind: core.KindFunction, Code: core.ReasonOOMKilled, Err: err, Message: "the memory limit " + spec.Memory.String() +
+		" of " + spec.App + "/" + spec.Function + " is too small to start it: raise memory"}
 }
 
 // watch waits for the end of the process and takes everything down.
@@ -243,8 +254,8 @@ func (in *instance) watch(d *Driver) {
 	if in.state != nil {
 		exit = in.state.exit(exit)
 	}
-	exit.Usage = in.box.group.usage()
-	exit.OOM = exit.Code != 0 && in.box.group.oom()
+	exit.Usage = in.box.group.wholeUsage()
+	exit.OOM = !in.wasKilled() && exit.ByOOM(exit.Usage.OOMKills)
 	exit.At = time.Now()
 	if in.state != nil {
 		in.state.copyOut()
@@ -411,6 +422,7 @@ func (in *instance) killFunction() {
 	if in.released {
 		return
 	}
+	in.killed = true
 	for _, pid := range in.box.group.processes() {
 		if pid == in.box.pid {
 			continue
@@ -429,6 +441,12 @@ func (in *instance) killFunction() {
 		in.frozen = false
 		_ = in.box.group.setFrozen(false)
 	}
+}
+
+func (in *instance) wasKilled() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.killed
 }
 
 // kill ends every process of the instance.

@@ -19,7 +19,7 @@ func TestDriver(t *testing.T) {
 		f := fixtureIn(t, t.TempDir())
 		f.openImages(t)
 		f.driver = f.openDriver(t, sandbox.Options{Directories: drivertest.Directories(t, f.dir)})
-		return drivertest.Harness{Driver: f.driver, Can: f.driver.Capabilities(), Sockets: f.driver, World: world, Load: f.load}
+		return drivertest.Harness{Driver: f.driver, Peaks: f.driver, Can: f.driver.Capabilities(), Sockets: f.driver, World: world, Load: f.load}
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
@@ -179,6 +180,37 @@ func bomb([]string) {
 	for {
 		raw(true)
 	}
+}
+
+// feed MIB CODE [TEXT] has a child use memory, tells its end, and exits itself;
+// with a text it says that and waits instead.
+func feed(args []string) {
+	child := exec.Command("/proc/self/exe", "eat", "memory", args[0])
+	fmt.Println("the child:", child.Run())
+	if len(args) > 2 {
+		sleep(args[2:])
+	}
+	os.Exit(number(args, 1))
+}
+
+// breathe MIB... uses so much memory one after the other, and lets go of it.
+// It does each when a line comes, and says when it is done.
+func breathe(args []string) {
+	in := bufio.NewReader(os.Stdin)
+	for i := range args {
+		if _, err := in.ReadString('\n'); err != nil {
+			fail("%v", err)
+		}
+		b := must(unix.Mmap(-1, 0, number(args, i)<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE))
+		for j := 0; j < len(b); j += 4096 {
+			b[j] = 1
+		}
+		if err := unix.Munmap(b); err != nil {
+			fail("%v", err)
+		}
+		fmt.Println("breathed", i)
+	}
+	_, _ = in.ReadString('\n')
 }
 
 // eat WHAT MIB uses memory; it says so when it has it and then waits.

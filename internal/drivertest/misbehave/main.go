@@ -13,6 +13,7 @@ import (
 var modes = map[string]func(args []string){
 	"argument":  argument,
 	"bomb":      bomb,
+	"breathe":   breathe,
 	"children":  children,
 	"copy":      copyStdin,
 	"daemon":    daemon,
@@ -21,6 +22,7 @@ var modes = map[string]func(args []string){
 	"escape":    escape,
 	"exit":      exit,
 	"facts":     facts,
+	"feed":      feed,
 	"flood":     flood,
 	"fork":      fork,
 	"hoard":     hoard,
