@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,8 +29,9 @@ func TestCall(t *testing.T) {
 				ID: c.run.ID, AppID: 1, FunctionID: 1, App: "shop", Function: "f", Version: 1, State: core.StateSucceeded, Trigger: "http",
 				Principal: "me", Attempt: 1, Method: "POST", Path: "/p", Status: 200, Instance: c.run.Instance, Cold: cold,
 				CreatedAt: began, StartedAt: began, FinishedAt: began, BytesIn: 5, BytesOut: 5, LogBytes: 12, Progress: -1,
+				Usage: core.Usage{PeakMemory: core.MiB},
 			}
-			if c.run != want || c.run.ID == 0 || c.run.Instance == 0 {
+			if !reflect.DeepEqual(c.run, want) || c.run.ID == 0 || c.run.Instance == 0 {
 				t.Errorf("got  %+v\nwant %+v", c.run, want)
 			}
 			if b := c.reply.begun; b.ID != c.run.ID || b.Cold != cold || b.State != core.StateRunning || !b.StartedAt.Equal(began) {

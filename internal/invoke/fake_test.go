@@ -25,7 +25,8 @@ import (
 
 // driver runs Go functions as instances: a program by the function's name.
 type driver struct {
-	programs map[string]program
+	programs  map[string]program
+	peaksStay bool // they cannot be reset
 
 	mu        sync.Mutex
 	instances map[core.InstanceID]*instance
@@ -55,6 +56,9 @@ type instance struct {
 	ended  chan struct{}
 	deaf   sync.Once
 	closed chan struct{} // it does not listen any more
+
+	mu   sync.Mutex
+	used core.Usage
 }
 
 func (d *driver) Start(ctx context.Context, spec core.InstanceSpec, stdio core.Stdio) (core.Instance, error) {
@@ -64,7 +68,7 @@ func (d *driver) Start(ctx context.Context, spec core.InstanceSpec, stdio core.S
 			return core.Instance{}, err
 		}
 	}
-	in := &instance{spec: spec, stdio: stdio, conns: make(chan net.Conn), ended: make(chan struct{}), closed: make(chan struct{})}
+	in := &instance{spec: spec, stdio: stdio, used: core.Usage{Memory: core.MiB, PeakMemory: core.MiB}, conns: make(chan net.Conn), ended: make(chan struct{}), closed: make(chan struct{})}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	in.stop = stop
 	d.mu.Lock()
@@ -122,6 +126,9 @@ func (in *instance) end(e core.Exit) {
 		if in.killed && e == (core.Exit{}) {
 			e = core.Exit{Code: 137, Signal: 9}
 		}
+		in.mu.Lock()
+		e.Usage = in.used
+		in.mu.Unlock()
 		in.exit = e
 		close(in.ended)
 	})
@@ -187,9 +194,42 @@ func (d *driver) Drain(id core.InstanceID) error {
 	return err
 }
 
-func (d *driver) Usage(core.InstanceID) (core.Usage, error) {
-	return core.Usage{PeakMemory: core.MiB}, nil
+func (d *driver) Usage(id core.InstanceID) (core.Usage, error) {
+	in, err := d.find(id)
+	if err != nil {
+		return core.Usage{}, err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.used, nil
 }
+
+// ResetPeak makes the peak what there is.
+func (d *driver) ResetPeak(id core.InstanceID) error {
+	in, err := d.find(id)
+	if err != nil || d.peaksStay {
+		return errors.Join(err, errors.ErrUnsupported)
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.used.PeakMemory = in.used.Memory
+	return nil
+}
+
+// use adds to what the instance has used.
+func (in *instance) use(cpu time.Duration, memory core.Bytes) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.used.CPU += cpu
+	in.used.Memory, in.used.PeakMemory = memory, max(in.used.PeakMemory, memory)
+}
+
+func (in *instance) killChild() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.used.OOMKills++
+}
+
 func (d *driver) Freeze(context.Context, core.InstanceID) error { return nil }
 func (d *driver) Thaw(context.Context, core.InstanceID) error   { return nil }
 
@@ -312,7 +352,7 @@ func inWorld(t *testing.T, programs map[string]program, f func(w *world)) {
 			}
 		}
 		w.Service = invoke.New(t.Context(), invoke.Config{
-			Catalog: w, Store: w.store, Logs: w.store, Images: w.images, Driver: w.d, Memory: core.GiB, Log: slog.New(slog.DiscardHandler),
+			Catalog: w, Store: w.store, Logs: w.store, Images: w.images, Driver: w.d, Peaks: w.d, Memory: core.GiB, Log: slog.New(slog.DiscardHandler),
 			IDs: sequence.New(0, func() time.Time { return time.Now().AddDate(40, 0, 0) }),
 			Web: web.New(w.d, web.Options{}), FDK: web.New(w.d, web.Options{}), Job: job.New(w.d, job.Options{Grace: time.Second}),
 		})

@@ -19,6 +19,10 @@ type live struct {
 	mu    sync.Mutex
 	run   core.Run
 	saved bool // a row of it has been written while it ran
+	// base is what the instance had used when the run began, if that is known.
+	// It is written before the run is one that goes on, or under mu.
+	base  core.Usage
+	based bool
 
 	queued bool // it is handed over to be written; recorder.mu guards this
 }

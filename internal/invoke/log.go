@@ -255,6 +255,7 @@ func (s *source) begin(l *live, id core.RunID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flush(time.Now())
+	l.base, l.based = s.meter.last, s.meter.exact
 	s.runs = append(s.runs, running{live: l, id: id, shared: len(s.runs) > 0})
 	if len(s.runs) == 2 {
 		s.runs[0].shared = true

@@ -13,7 +13,7 @@ import (
 // Run gives one run; core.KindNotFound.
 func (s *Service) Run(ctx context.Context, _ core.Principal, id core.RunID) (core.Run, error) {
 	if l := s.runs.find(id); l != nil {
-		return s.withUsage(l.now()), nil
+		return s.withUsage(l), nil
 	}
 	run, err := s.Store.Run(ctx, id)
 	if err != nil {
@@ -22,12 +22,26 @@ func (s *Service) Run(ctx context.Context, _ core.Principal, id core.RunID) (cor
 	return run, nil
 }
 
-// withUsage adds what the process of a job has used so far.
-func (s *Service) withUsage(run core.Run) core.Run {
-	if run.State == core.StateRunning && run.Instance != 0 {
-		if u, err := s.Driver.Usage(run.Instance); err == nil && run.Usage == (core.Usage{}) {
-			run.Usage = u
-		}
+// withUsage gives a run as it is; one that goes on, with what it has used so
+// far, if that can be told.
+func (s *Service) withUsage(l *live) core.Run {
+	run := l.now()
+	if run.State != core.StateRunning || run.Instance == 0 || run.Usage != (core.Usage{}) {
+		return run
+	}
+	u, err := s.Driver.Usage(run.Instance)
+	if err != nil {
+		return run
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	run.Usage.Memory = u.Memory
+	if l.based {
+		run.Usage.CPU, run.Usage.Throttled = max(u.CPU-l.base.CPU, 0), max(u.Throttled-l.base.Throttled, 0)
+		run.Usage.OOMKills = max(u.OOMKills-l.base.OOMKills, 0)
+	}
+	if l.based && l.base == (core.Usage{}) { // an instance of its own
+		run.Usage.PeakMemory = u.PeakMemory
 	}
 	return run
 }

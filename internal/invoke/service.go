@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -21,7 +23,9 @@ type Config struct {
 	Web     Hot // the contract http
 	FDK     Hot // the contract fdk
 	Job     Job
-	IDs     *sequence.Source
+	// Peaks tells the peak of memory of each run; nil for a driver that cannot.
+	Peaks Peaks
+	IDs   *sequence.Source
 	// Memory bounds the sum of the memory limits of all instances.
 	Memory core.Bytes
 	// Freeze has idle instances frozen: the driver can do it.
@@ -36,6 +40,8 @@ type Service struct {
 	host     *host
 	runs     registry
 	recorder *recorder
+	sampling sync.WaitGroup
+	stop     context.CancelFunc
 }
 
 // New makes a service that lives until Close.
@@ -44,6 +50,8 @@ func New(ctx context.Context, c Config) *Service {
 	s.host = &host{driver: c.Driver, catalog: c.Catalog, images: c.Images, web: c.Web, fdk: c.FDK, ids: c.IDs, log: c.Log}
 	s.pool = pool.New(ctx, pool.Config{Driver: c.Driver, Host: s.host, Memory: c.Memory, Freeze: c.Freeze, Log: c.Log})
 	s.recorder = newRecorder(c.Store, c.Logs, &s.runs, c.Log)
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.sampling.Go(func() { s.sampler(ctx) })
 	return s
 }
 
@@ -56,6 +64,8 @@ func (s *Service) Close() {
 	}
 	s.pool.Close()
 	s.runs.wait()
+	s.stop()
+	s.sampling.Wait()
 	s.recorder.close()
 }
 
@@ -144,7 +154,7 @@ func (s *Service) callHot(ctx context.Context, l *live, call *core.Call, reply c
 	l.begin(lease.ID, lease.Cold, lease.Start, reply)
 	if lease.Cold {
 		s.recorder.add(l)
-		s.meterStart(src)
+		s.meterStart(src, l)
 	}
 	call.Instance = lease.ID
 	call.Deadline = l.run.StartedAt.Add(call.Definition.Version.Spec.Timeout)
@@ -154,7 +164,7 @@ func (s *Service) callHot(ctx context.Context, l *live, call *core.Call, reply c
 		out.Kill = false // its connection is cut; the others go on
 	}
 	if out.Reason == core.ReasonFunctionError && out.Kill {
-		s.explainEnd(ctx, call, &out) // which also waits for all that it printed
+		s.explainEnd(ctx, call, src.killsSeen(), &out) // which also waits for all that it printed
 	}
 	if err := s.Driver.Drain(lease.ID); err != nil {
 		out.Kill = true
@@ -169,8 +179,9 @@ func (s *Service) callHot(ctx context.Context, l *live, call *core.Call, reply c
 const exitPatience = 50 * time.Millisecond
 
 // explainEnd gives the outcome the reason that the process of the instance
-// has ended, if that is why the call failed.
-func (s *Service) explainEnd(ctx context.Context, call *core.Call, out *core.Outcome) {
+// has ended, if that is why the call failed. seen is how many processes of it
+// were killed for memory before.
+func (s *Service) explainEnd(ctx context.Context, call *core.Call, seen int, out *core.Outcome) {
 	quiet := context.WithoutCancel(ctx)
 	patient, cancel := context.WithTimeout(quiet, exitPatience)
 	defer cancel()
@@ -184,16 +195,17 @@ func (s *Service) explainEnd(ctx context.Context, call *core.Call, out *core.Out
 		if err := s.Driver.Stop(quiet, call.Instance, 0); err != nil {
 			return
 		}
-		if exit, err = s.Driver.Wait(quiet, call.Instance); err != nil || !exit.OOM {
+		if exit, err = s.Driver.Wait(quiet, call.Instance); err != nil || exit.Usage.OOMKills <= seen {
 			return
 		}
+		exit.OOM = true
 	}
 	if exit.Lost {
 		return
 	}
 	name := call.Definition.App.Name + "/" + call.Definition.Function.Name
 	switch {
-	case exit.OOM:
+	case exit.OOM && (exit.Usage.OOMKills == 0 || exit.Usage.OOMKills > seen): // a driver need not count
 		out.Reason = core.ReasonOOMKilled
 		out.Message = name + " was killed because it reached its memory limit of " + call.Definition.Version.Spec.Memory.String() + ": raise memory"
 	case exit.Signal != 0:
@@ -214,6 +226,7 @@ func (s *Service) callJob(ctx context.Context, l *live, call *core.Call, reply c
 	spec := s.host.spec(call.Definition)
 	src := &source{id: spec.ID}
 	src.begin(l, l.run.ID)
+	l.based = true // the instance has used nothing yet
 	// The time counts from here, since the process is told of it when it
 	// starts.
 	call.Instance, call.Deadline = spec.ID, time.Now().Add(call.Definition.Version.Spec.Timeout)
@@ -253,6 +266,9 @@ func (s *Service) settle(l *live, out core.Outcome, err error) (core.Run, error)
 	}
 	l.mu.Lock()
 	r := &l.run
+	if r.Usage.OOMKills > 0 && out.Reason != core.ReasonOOMKilled {
+		out.Message = strings.TrimPrefix(out.Message+"; a process of the instance was killed because the memory limit was reached: raise memory", "; ")
+	}
 	r.State, r.Reason, r.Message = out.State, out.Reason, out.Message
 	r.Status, r.BytesIn, r.BytesOut = out.Status, out.BytesIn, out.BytesOut
 	if out.ExitCode != 0 {

@@ -70,3 +70,11 @@ type Job interface {
 	// Serve starts an instance for the call and runs it to its end.
 	Serve(ctx context.Context, call *core.Call, j core.Job, reply core.Reply) core.Outcome
 }
+
+// Peaks can tell the peak of an instance's memory since some time. Not every
+// driver can, nor every kernel.
+type Peaks interface {
+	// ResetPeak makes the peak in the instance's usage one from now on; an
+	// error when that cannot be had.
+	ResetPeak(id core.InstanceID) error
+}

@@ -112,7 +112,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.parts.Push("maintenance", func() error { upkeep.Close(); return nil })
 	calls := invoke.New(ctx, invoke.Config{
-		Catalog: functions, Store: store, Logs: logs, Images: deployer, Driver: driver, IDs: ids,
+		Catalog: functions, Store: store, Logs: logs, Images: deployer, Driver: driver, Peaks: driver, IDs: ids,
 		Memory: s.cfg.Memory, Freeze: s.can.Freeze, Log: s.log,
 		Web: web.New(driver, web.Options{Node: nodeName, MaxIdle: core.MaxPerInstance}),
 		FDK: fdk.New(driver, fdk.Options{Node: nodeName}),
