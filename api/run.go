@@ -95,8 +95,25 @@ func (s Start) Total() time.Duration {
 // Usage is what a run has used.
 type Usage struct {
 	CPUMS           Milliseconds `json:"cpu_ms" doc:"processor time"`
-	PeakMemoryBytes int64        `json:"peak_memory_bytes"`
+	ThrottledMS     Milliseconds `json:"throttled_ms,omitempty" doc:"how long it was kept from the processors because its share (cpu) was used up"`
+	MemoryBytes     int64        `json:"memory_bytes,omitempty" doc:"of a run that goes on: memory now"`
+	PeakMemoryBytes int64        `json:"peak_memory_bytes" doc:"the most memory while it went on"`
+	PeakOfInstance  bool         `json:"peak_of_instance,omitempty" doc:"the peak is the most since the start of the instance: this kernel does not tell it for each run"`
+	OOMKills        int          `json:"oom_kills,omitempty" doc:"processes that were killed because the memory limit was reached"`
 	Shared          bool         `json:"shared,omitempty" doc:"other runs were on the instance: the usage is not this run's own"`
+}
+
+// RunUsage is what a run has used, in all and over time.
+type RunUsage struct {
+	Usage
+	Samples []UsageSample `json:"samples" nullable:"false" doc:"of a run that takes over a second: at first one each second, 64 at most, further apart the longer it takes"`
+}
+
+// UsageSample is what a run had used at one time.
+type UsageSample struct {
+	AtMS        Milliseconds `json:"at_ms" doc:"since the start of the run"`
+	CPUMS       Milliseconds `json:"cpu_ms" doc:"processor time since the start of the run"`
+	MemoryBytes int64        `json:"memory_bytes" doc:"memory of the instance then"`
 }
 
 // Progress is what a run said of how far it is.

@@ -41,6 +41,13 @@ func (c *Client) Run(ctx context.Context, id string) (api.Run, error) {
 	return out, err
 }
 
+// RunUsage gives what a run has used, in all and over time.
+func (c *Client) RunUsage(ctx context.Context, id string) (api.RunUsage, error) {
+	var out api.RunUsage
+	err := c.call(ctx, request{method: http.MethodGet, path: path("v1", "runs", id) + "/usage"}, nil, &out)
+	return out, err
+}
+
 // CancelRun ends a run and gives it as it is then. One that has ended already
 // is an [*Error] with the code conflict.
 func (c *Client) CancelRun(ctx context.Context, id string) (api.Run, error) {

@@ -58,6 +58,7 @@ func newFake(t testing.TB) *fake {
 	mux.HandleFunc("GET /v1/runs", f.listRuns)
 	mux.HandleFunc("GET /v1/runs/{run}", f.getRun)
 	mux.HandleFunc("POST /v1/runs/{run}/cancel", f.cancelRun)
+	mux.HandleFunc("GET /v1/runs/{run}/usage", f.getRunUsage)
 	mux.HandleFunc("GET /v1/runs/{run}/logs", f.getLogs)
 	mux.HandleFunc("GET /v1/instances", f.listInstances)
 	mux.HandleFunc("/f/{app}/{function}", f.invoke)
@@ -317,6 +318,21 @@ func (f *fake) getRun(w http.ResponseWriter, r *http.Request) {
 	notFound(w, "run "+r.PathValue("run"))
 }
 
+func (f *fake) getRunUsage(w http.ResponseWriter, r *http.Request) {
+	run := f.find(r.PathValue("run"))
+	if run == nil {
+		notFound(w, "run "+r.PathValue("run"))
+		return
+	}
+	u := api.RunUsage{Usage: run.Usage}
+	for i := range 8 {
+		u.Samples = append(u.Samples, api.UsageSample{
+			AtMS: api.Milliseconds(1000 * (i + 1)), CPUMS: api.Milliseconds(250 * min(i+1, 4)), MemoryBytes: int64(i+1) << 20,
+		})
+	}
+	reply(w, u)
+}
+
 func (f *fake) cancelRun(w http.ResponseWriter, r *http.Request) {
 	run := f.find(r.PathValue("run"))
 	switch {
@@ -372,6 +388,10 @@ func (f *fake) newRun(r *http.Request, state api.State, reason string, log ...st
 		State: state, Reason: reason, Trigger: "http", Attempt: 1, Method: r.Method, Path: "/" + r.PathValue("path"),
 		CreatedAt: at, StartedAt: at, FinishedAt: at, Cold: len(f.runs) == 0, QueueMS: 0.012, DurationMS: 1.5,
 		BytesIn: 2, BytesOut: 1536, Usage: api.Usage{CPUMS: 0.75, PeakMemoryBytes: 5 << 20},
+	}
+	if run.Function == "long" {
+		run.DurationMS = 8500
+		run.Usage = api.Usage{CPUMS: 1000, ThrottledMS: 200, MemoryBytes: 6 << 20, PeakMemoryBytes: 8 << 20, PeakOfInstance: true, OOMKills: 2}
 	}
 	if run.Cold {
 		run.Start = &api.Start{ImageMS: 0.1, SandboxMS: 2.5, BootMS: 1.25}

@@ -163,7 +163,15 @@ func (s *session) runShowCommand() *cobra.Command {
 		if *asJSON {
 			return s.printJSON(r)
 		}
-		return s.printRows(runRows(r, s.Now()))
+		rows := runRows(r, s.Now())
+		if r.DurationMS >= 1000 {
+			u, err := c.RunUsage(cmd.Context(), r.ID)
+			if err != nil {
+				return err
+			}
+			rows = append(rows, usageRows(u.Samples)...)
+		}
+		return s.printRows(rows)
 	}
 	return cmd
 }
@@ -198,22 +206,87 @@ func runRows(r api.Run, now time.Time) [][]string {
 	add("queue", ms(r.QueueMS))
 	add("start", startDetail(r))
 	add("duration", ms(r.DurationMS))
-	shared := ""
-	if r.Usage.Shared {
-		shared = ", shared with other runs"
-	}
-	if r.Usage.CPUMS > 0 { // it is not known of each run of an instance that is called without a pause
-		add("compute", ms(r.Usage.CPUMS)+" of processor time"+shared)
-	}
-	if r.Usage.PeakMemoryBytes > 0 {
-		add("memory", size(r.Usage.PeakMemoryBytes)+" at most"+shared)
-	}
+	compute, memory := usageTexts(r.Usage)
+	add("compute", compute)
+	add("memory", memory)
 	add("body", size(r.BytesIn)+" in, "+size(r.BytesOut)+" out, "+size(r.LogBytes)+" of log")
 	add("instance", r.Instance)
 	if r.Progress != nil {
 		add("progress", strings.TrimSpace(fmt.Sprintf("%d%% %s", r.Progress.Percent, r.Progress.Text)))
 	}
 	return rows
+}
+
+// usageTexts tell what a run has used; what is not known is "", as of each run
+// of an instance that is called without a pause.
+func usageTexts(u api.Usage) (compute, memory string) {
+	shared := ""
+	if u.Shared {
+		shared = ", shared with other runs"
+	}
+	if u.CPUMS > 0 {
+		compute = ms(u.CPUMS) + " of processor time"
+		if u.ThrottledMS > 0 {
+			compute += ", held up for " + ms(u.ThrottledMS) + " by its limit"
+		}
+		compute += shared
+	}
+	var parts []string
+	if u.MemoryBytes > 0 {
+		parts = append(parts, size(u.MemoryBytes)+" now")
+	}
+	if u.PeakMemoryBytes > 0 {
+		most := size(u.PeakMemoryBytes) + " at most"
+		if u.PeakOfInstance {
+			most += " since the instance was started"
+		}
+		parts = append(parts, most)
+	}
+	switch {
+	case u.OOMKills == 1:
+		parts = append(parts, "1 process killed at the limit")
+	case u.OOMKills > 1:
+		parts = append(parts, strconv.Itoa(u.OOMKills)+" processes killed at the limit")
+	}
+	if len(parts) > 0 {
+		memory = strings.Join(parts, ", ") + shared
+	}
+	return compute, memory
+}
+
+// usageRows draws what a run has used over time; none without two samples.
+func usageRows(samples []api.UsageSample) [][]string {
+	if len(samples) < 2 {
+		return nil
+	}
+	var memory, processors []float64
+	var last api.UsageSample
+	for _, s := range samples {
+		memory = append(memory, float64(s.MemoryBytes))
+		processors = append(processors, float64(s.CPUMS-last.CPUMS)/max(float64(s.AtMS-last.AtMS), 1))
+		last = s
+	}
+	every := samples[1].AtMS.Duration() - samples[0].AtMS.Duration()
+	return [][]string{
+		{"over time", "one mark each " + every.Round(time.Second).String()},
+		{"  compute", bars(processors) + fmt.Sprintf("  up to %.2f processors", slices.Max(processors))},
+		{"  memory", bars(memory) + "  up to " + size(int64(slices.Max(memory)))},
+	}
+}
+
+// bars draws values as a line of bars, the highest of them in full.
+func bars(values []float64) string {
+	marks := []rune("▁▂▃▄▅▆▇█")
+	most := slices.Max(values)
+	var b strings.Builder
+	for _, v := range values {
+		i := 0
+		if most > 0 {
+			i = int(v / most * float64(len(marks)-1))
+		}
+		b.WriteRune(marks[min(max(i, 0), len(marks)-1)])
+	}
+	return b.String()
 }
 
 func startDetail(r api.Run) string {

@@ -38,6 +38,7 @@ func (h *Handler) routes() {
 
 	add(h, "list-runs", "GET /v1/runs", "List runs, newest first", h.listRuns)
 	add(h, "get-run", "GET /v1/runs/{run}", "Show a run", h.getRun)
+	add(h, "get-run-usage", "GET /v1/runs/{run}/usage", "Show what a run has used, also over time", h.getRunUsage)
 	add(h, "cancel-run", "POST /v1/runs/{run}/cancel", "Cancel a run", h.cancelRun)
 	add(h, "get-run-logs", "GET /v1/runs/{run}/logs", "Show or follow the log of a run", h.getLogs, logAnswers)
 

@@ -102,6 +102,7 @@ func TestWhatIsWrongWithARequest(t *testing.T) {
 		{"nothing at all", "GET", "/nothing", "", "", 404, "not_found", "/nothing"},
 		{"method", "POST", function, "", "", 405, "invalid", "GET"},
 		{"no function", "GET", "/v1/apps/shop/functions/nope", "", "", 404, "not_found", "nope"},
+		{"id of a run's usage", "GET", "/v1/runs/42/usage", "", "", 400, "invalid", "run_"},
 		{"id of a run", "GET", "/v1/runs/42", "", "", 400, "invalid", "run_"},
 		{"not JSON", "PUT", function, "{", "", 400, "invalid", "JSON"},
 		{"no body", "PUT", function, "", "", 400, "invalid", "body"},
@@ -278,11 +279,26 @@ func TestListsAreNeverNull(t *testing.T) {
 	for target, want := range map[string]string{
 		"/v1/runs":      `{"items":[]}`,
 		"/v1/functions": `{"items":[]}`,
-		"/v1/runs/" + someRun.ID.String() + "/logs": `{"lines":[]}`,
+		"/v1/runs/" + someRun.ID.String() + "/logs":  `{"lines":[]}`,
+		"/v1/runs/" + someRun.ID.String() + "/usage": `{"cpu_ms":0,"peak_memory_bytes":0,"samples":[]}`,
 	} {
 		if w := ask(t, h, "GET", target, ""); w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
 			t.Errorf("%s answers %d %s, want %s", target, w.Code, w.Body, want)
 		}
+	}
+}
+
+func TestRunUsageOverTime(t *testing.T) {
+	t.Parallel()
+	run := someRun
+	run.Usage = core.Usage{CPU: 2 * time.Second, Throttled: time.Millisecond, PeakMemory: core.MiB, OOMKills: 3}
+	run.PeakOfInstance = true
+	run.Samples = []core.UsageSample{{At: time.Second, CPU: 900 * time.Millisecond, Memory: core.KiB}}
+	h, _ := handler(&ports{run: func(core.RunID) (core.Run, error) { return run, nil }})
+	want := `{"cpu_ms":2000,"throttled_ms":1,"peak_memory_bytes":1048576,"peak_of_instance":true,"oom_kills":3,` +
+		`"samples":[{"at_ms":1000,"cpu_ms":900,"memory_bytes":1024}]}`
+	if w := ask(t, h, "GET", "/v1/runs/"+run.ID.String()+"/usage", ""); w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
+		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
 

@@ -77,6 +77,33 @@ func (h *Handler) cancelRun(ctx context.Context, p core.Principal, in *RunName) 
 	return oneRun(ctx, p, in, h.cfg.Runs.Cancel)
 }
 
+// getRunUsage gives what a run has used, also over time.
+func (h *Handler) getRunUsage(ctx context.Context, p core.Principal, in *RunName) (*answer[api.RunUsage], error) {
+	id, err := core.ParseRunID(in.Run)
+	if err != nil {
+		return nil, err
+	}
+	run, err := h.cfg.Runs.Run(ctx, p, id)
+	if err != nil {
+		return nil, err
+	}
+	out := api.RunUsage{Usage: wireUsage(run), Samples: []api.UsageSample{}}
+	for _, s := range run.Samples {
+		out.Samples = append(out.Samples, api.UsageSample{
+			AtMS: api.ToMilliseconds(s.At), CPUMS: api.ToMilliseconds(s.CPU), MemoryBytes: int64(s.Memory),
+		})
+	}
+	return reply(out), nil
+}
+
+func wireUsage(r core.Run) api.Usage {
+	u := r.Usage
+	return api.Usage{
+		CPUMS: api.ToMilliseconds(u.CPU), ThrottledMS: api.ToMilliseconds(u.Throttled), MemoryBytes: int64(u.Memory),
+		PeakMemoryBytes: int64(u.PeakMemory), PeakOfInstance: r.PeakOfInstance, OOMKills: u.OOMKills, Shared: r.UsageShared,
+	}
+}
+
 func oneRun(ctx context.Context, p core.Principal, in *RunName, get func(context.Context, core.Principal, core.RunID) (core.Run, error)) (*answer[api.Run], error) {
 	id, err := core.ParseRunID(in.Run)
 	if err != nil {
@@ -98,9 +125,7 @@ func wireRun(r core.Run, now time.Time) api.Run {
 		CreatedAt: r.CreatedAt.UTC(), StartedAt: utc(r.StartedAt), FinishedAt: utc(r.FinishedAt),
 		QueueMS: api.ToMilliseconds(r.Queue()), DurationMS: api.ToMilliseconds(r.Duration(now)),
 		BytesIn: int64(r.BytesIn), BytesOut: int64(r.BytesOut), LogBytes: int64(r.LogBytes),
-		Usage: api.Usage{
-			CPUMS: api.ToMilliseconds(r.Usage.CPU), PeakMemoryBytes: int64(r.Usage.PeakMemory), Shared: r.UsageShared,
-		},
+		Usage: wireUsage(r),
 	}
 	if r.Instance != 0 {
 		w.Instance = r.Instance.String()

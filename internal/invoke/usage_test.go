@@ -14,7 +14,7 @@ import (
 func work(in *instance, seconds int) {
 	for i := range 2 * seconds {
 		in.use(500*time.Millisecond, core.Bytes(i/2+1)*core.MiB)
-		time.Sleep(500 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond) // of the bubble
 	}
 }
 
@@ -62,7 +62,10 @@ func TestLongRunsHaveSamples(t *testing.T) {
 
 func TestShortRunsHaveNoSamples(t *testing.T) {
 	t.Parallel()
-	inWorld(t, map[string]program{"f": {serve: func(*instance, writer, *request) { time.Sleep(900 * time.Millisecond) }}}, func(w *world) {
+	serve := func(*instance, writer, *request) {
+		time.Sleep(900 * time.Millisecond) // of the bubble
+	}
+	inWorld(t, map[string]program{"f": {serve: serve}}, func(w *world) {
 		for range 5 {
 			if c := w.call("f", ""); c.err != nil || c.run.Samples != nil {
 				t.Errorf("%v, the run is %+v", c.err, c.run)

@@ -25,6 +25,9 @@ const (
 	detailProgress // a number and a text; without it the progress is -1
 	detailWords    // reason, trigger, principal, method, those without a number
 	detailThaw     // a duration
+	detailPeak     // the peak of memory is that of the instance
+	detailUsage    // throttled time, memory now, kills for memory
+	detailSamples  // how many, then three numbers each: the step in time and in processor time, the memory
 )
 
 // codes are the numbers that stand for a run's words.
@@ -41,6 +44,9 @@ func detailFlags(r *core.Run, c codes) (flags uint64) {
 		{r.UsageShared, detailShared},
 		{r.Start != core.StartPhases{Thaw: r.Start.Thaw}, detailPhases},
 		{r.Start.Thaw != 0, detailThaw},
+		{r.PeakOfInstance, detailPeak},
+		{r.Usage.Throttled != 0 || r.Usage.Memory != 0 || r.Usage.OOMKills != 0, detailUsage},
+		{len(r.Samples) > 0, detailSamples},
 		{r.Message != "", detailMessage},
 		{r.Path != "/", detailPath},
 		{r.Progress != -1 || r.ProgressText != "", detailProgress},
@@ -89,7 +95,38 @@ func appendDetail(b []byte, r *core.Run, c codes) []byte {
 	if flags&detailThaw != 0 {
 		b = binary.AppendVarint(b, int64(r.Start.Thaw))
 	}
+	if flags&detailUsage != 0 {
+		b = binary.AppendVarint(b, int64(r.Usage.Throttled))
+		b = binary.AppendVarint(b, int64(r.Usage.Memory))
+		b = binary.AppendVarint(b, int64(r.Usage.OOMKills))
+	}
+	if flags&detailSamples != 0 {
+		b = appendSamples(b, r.Samples)
+	}
 	return b
+}
+
+func appendSamples(b []byte, samples []core.UsageSample) []byte {
+	b = binary.AppendUvarint(b, uint64(len(samples)))
+	var last core.UsageSample
+	for _, s := range samples {
+		b = binary.AppendVarint(b, int64(s.At-last.At))
+		b = binary.AppendVarint(b, int64(s.CPU-last.CPU))
+		b = binary.AppendVarint(b, int64(s.Memory))
+		last = s
+	}
+	return b
+}
+
+func readSamples(d *sqlitefile.Packed) (samples []core.UsageSample) {
+	var last core.UsageSample
+	for n := d.Uvarint(); n > 0 && d.Err() == nil; n-- {
+		last.At += time.Duration(d.Varint())
+		last.CPU += time.Duration(d.Varint())
+		last.Memory = core.Bytes(d.Varint())
+		samples = append(samples, last)
+	}
+	return samples
 }
 
 func unnumbered(number int64, word string) string {
@@ -142,6 +179,13 @@ func (s *Store) readDetail(b []byte, r *core.Run) error {
 	}
 	if flags&detailThaw != 0 {
 		r.Start.Thaw = time.Duration(d.Varint())
+	}
+	r.PeakOfInstance = flags&detailPeak != 0
+	if flags&detailUsage != 0 {
+		r.Usage.Throttled, r.Usage.Memory, r.Usage.OOMKills = time.Duration(d.Varint()), core.Bytes(d.Varint()), int(d.Varint())
+	}
+	if flags&detailSamples != 0 {
+		r.Samples = readSamples(d)
 	}
 	if d.Err() != nil {
 		return fmt.Errorf("reading the detail of run %s: %w", r.ID, d.Err())

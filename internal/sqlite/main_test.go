@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,7 +104,7 @@ func TestNoAcknowledgedRunIsLostWhenKilled(t *testing.T) {
 		for i := kept; i < acked; i++ {
 			want := benchRun(i)
 			got, err := s.Run(t.Context(), want.ID)
-			if err != nil || got != want {
+			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Fatalf("round %d: the acknowledged run %d of %d is %+v, %v", round, i, acked, got, err)
 			}
 		}

@@ -2,9 +2,11 @@ package sqlite_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +66,7 @@ func TestARollbackForgetsWhatWasNoted(t *testing.T) {
 		for i := range rounds {
 			for _, want := range strange(i) {
 				got, err := s.Run(t.Context(), want.ID)
-				if err != nil || got != want {
+				if err != nil || !reflect.DeepEqual(got, want) {
 					t.Fatalf("batch %d:\n got %+v, %v\nwant %+v", i, got, err, want)
 				}
 			}
@@ -142,6 +144,20 @@ func TestAPeriodLastsADayAtMost(t *testing.T) {
 	}
 }
 
+// What a release wrote that had neither samples nor kills for memory is read
+// as a run without them.
+func TestADetailOfAnOlderReleaseIsRead(t *testing.T) {
+	t.Parallel()
+	old, err := hex.DecodeString("014000020000000014a01f3c8eda960180808014000468747470056c6f63616c04504f5354")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := sqlite.ReadDetail(old)
+	if err != nil || r.Usage != (core.Usage{CPU: 1234567, PeakMemory: 20 * core.MiB}) || r.Samples != nil || r.PeakOfInstance || r.BytesOut != benchRun(1).BytesOut {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
 func FuzzReadDetail(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(sqlite.AppendDetail(benchRun(1)))
@@ -149,13 +165,16 @@ func FuzzReadDetail(f *testing.F) {
 	odd.Message, odd.Path, odd.Cold, odd.Progress = "message", "/path", true, 3
 	odd.Start = core.StartPhases{Image: 1, Sandbox: 2, Boot: 3}
 	f.Add(sqlite.AppendDetail(odd))
+	odd.Usage = core.Usage{CPU: 1, Throttled: 2, Memory: 3, PeakMemory: 4, OOMKills: 5}
+	odd.PeakOfInstance, odd.Samples = true, []core.UsageSample{{At: 1, CPU: 2, Memory: 3}, {At: 4, CPU: 5, Memory: 1}}
+	f.Add(sqlite.AppendDetail(odd))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := sqlite.ReadDetail(b)
 		if err != nil {
 			return
 		}
 		again, err := sqlite.ReadDetail(sqlite.AppendDetail(r))
-		if err != nil || again != r {
+		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Fatalf("%+v comes back as %+v, %v", r, again, err)
 		}
 	})
