@@ -13,6 +13,8 @@ ip iproute2
 nft nftables
 iptables iptables
 setpriv util-linux
+npm npm
+pip3 python3-pip
 dockerd docker.io
 qemu-system-x86_64 qemu-system-x86
 mke2fs e2fsprogs'

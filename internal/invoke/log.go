@@ -232,6 +232,7 @@ type frame struct {
 	run   core.RunID // of the last mark
 	blank bool       // an empty line has come, which may belong to a mark
 	at    time.Time  // it came then
+	fresh bool       // the mark has just come; the kit for Python ends it with an empty line
 }
 
 // running is a run on an instance.
@@ -296,18 +297,20 @@ func (s *source) unblank(stream core.Stream) {
 	}
 }
 
-// line takes a line, unless it is the mark of a run (an empty line, and the
-// word with the run's id). mu is held.
+// line takes a line, unless it is of the mark of a run: the word with the run's
+// id, between empty lines. mu is held.
 func (s *source) line(stream core.Stream, now time.Time, text []byte) {
 	if s.framed {
 		f := &s.frames[stream-1]
 		if id, ok := s.mark(text); ok {
-			f.run, f.blank = id, false
+			f.run, f.blank, f.fresh = id, false, true
 			return
 		}
 		s.unblank(stream)
+		after := f.fresh
+		f.fresh = false
 		if len(text) == 0 {
-			f.blank, f.at = true, now
+			f.blank, f.at = !after, now
 			return
 		}
 	}

@@ -70,7 +70,7 @@ func TestMarksOfRuns(t *testing.T) {
 	say(out, "boot\n\n")
 	s.begin(runs[1], 1)
 	say(out, mark(1))
-	say(err, mark(1))
+	say(err, mark(1)+"\n") // as the kit for Python
 	say(out, "one\n\n\ntwo\n"+core.LogFrame+"=other\n\n")
 	say(out, "no end")
 	say(err, "\n"+core.LogFrame+"="+core.RunID(2).String()+"\nlast\n\n")

@@ -54,6 +54,7 @@ func TestMain(m *testing.M) {
 // needs are the programs that the tests run, and the Debian packages that
 // have them.
 var needs = map[string]string{
+	"apt-get": "apt", "dpkg-deb": "dpkg", "npm": "npm", "pip3": "python3-pip", // for functions of the Fn Project
 	"go": "golang-go", "nft": "nftables", "iptables-save": "iptables", "setpriv": "util-linux",
 }
 
@@ -84,7 +85,29 @@ func runOutside() (code int, err error) {
 			return 1, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
 		}
 	}
+	if err := buildKits(world); err != nil {
+		return 1, err
+	}
 	return runStage(stageInit, world, syscall.CLONE_NEWNS|syscall.CLONE_NEWNET|syscall.CLONE_NEWPID)
+}
+
+// buildKits makes functions with the kits of the Fn Project, and the images
+// that they stand on; or finds them made.
+func buildKits(world string) error {
+	for _, script := range [][]string{{"../kits/build.sh", "kits"}, {"../base-images.sh", "node", "python"}} {
+		cmd := exec.Command(script[0], script[1:]...) //nolint:gosec // a script of ours
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("%s: %w", script[0], err)
+		}
+		for i, dir := range strings.Fields(string(out)) {
+			if err := os.Symlink(dir, filepath.Join(world, script[1+i])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // runStage runs this program again and gives its exit code.

@@ -1,0 +1,3 @@
+module github.com/fnproject/fdk-go
+
+go 1.23
