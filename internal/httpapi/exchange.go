@@ -286,7 +286,7 @@ func (x *exchange) duplex() {
 		return
 	}
 	if d, ok := x.w.(interface{ EnableFullDuplex() error }); ok && d.EnableFullDuplex() == nil {
-		x.w.Header()["Connection"] = []string{"close"}
+		x.w.Header()["Connection"] = closing
 	}
 }
 
@@ -351,7 +351,11 @@ func appendMillis(b []byte, d time.Duration) []byte {
 // function had put into the header is dropped.
 func (x *exchange) fail(p problem) {
 	header := x.w.Header()
+	connection := header["Connection"]
 	clear(header)
+	if connection != nil {
+		header["Connection"] = connection
+	}
 	x.wrote = true
 	x.stamp()
 	writeProblem(x.w, p)

@@ -71,6 +71,8 @@ const (
 	maxRequestFields = 1000
 )
 
+var closing = []string{"close"}
+
 // oversized refuses a request by its outer measures; nil for one that may
 // come in.
 func oversized(r *http.Request) *problem {
@@ -121,6 +123,12 @@ func (h *Handler) Close() { h.close.Do(func() { close(h.closing) }) }
 // ServeHTTP answers a request. Function URLs go their own way, past router
 // and framework: they are what most requests are for.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.TransferEncoding != nil {
+		// Somebody between us and the caller may have taken another length for
+		// it, and the rest for another request (RFC 9112, 6.1). net/http does
+		// not tell whether there was one.
+		w.Header()["Connection"] = closing
+	}
 	if p := oversized(r); p != nil {
 		protect(w.Header())
 		writeProblem(w, *p)

@@ -19,13 +19,15 @@ func TestAnswers(t *testing.T) {
 		status               int
 		header               string
 		body                 string
+		trailer, interim     string
 		kept                 bool
 	}{
 		{name: "length", answer: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", status: 200, header: "Content-Length=5", body: "hello", kept: true},
 		{name: "empty", answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", status: 200, header: "Content-Length=0", kept: true},
 		{name: "large", answer: "HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n" + big, status: 200, header: "Content-Length=1048576", body: big, kept: true},
 		{name: "chunked", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\n\r\n", status: 200, body: "hello world", kept: true},
-		{name: "chunked, trailers", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X-Sum\r\n\r\n05  \r\nhello\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n", status: 200, body: "hello", kept: true},
+		{name: "chunked, trailers", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X-Sum\r\n\r\n05  \r\nhello\r\n0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n", status: 200, header: "Trailer=X-Sum", body: "hello", trailer: "X-Other=2 X-Sum=1", kept: true},
+		{name: "trailers that may not be there", answer: "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\nTrailer: Set-Cookie, X-Sum, Dayfly_Run_State\r\n\r\n0\r\nSet-Cookie: 1\r\nIf-Match: x\r\nX-Hop: 1\r\nDayfly_Run-State: x\r\nX-Sum: 1\r\nHost: x\r\nX-Sum: 2\r\n\r\n", status: 200, header: "Trailer=X-Sum", trailer: "X-Sum=1,2", kept: true},
 		{name: "large chunk", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100000\r\n" + big + "\r\n0\r\n\r\n", status: 200, body: big, kept: true},
 		{name: "until close", answer: "HTTP/1.1 200 OK\r\n\r\nhello", closes: true, status: 200, body: "hello"},
 		{name: "http/1.0", answer: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", status: 200, header: "Content-Length=2", body: "hi"},
@@ -37,7 +39,7 @@ func TestAnswers(t *testing.T) {
 		{name: "not modified", answer: "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\nEtag: \"a\"\r\n\r\n", status: 304, header: "Content-Length=99 Etag=\"a\"", kept: true},
 		{name: "head", method: "HEAD", answer: "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", status: 200, header: "Content-Length=99", kept: true},
 		{name: "head, chunked", method: "HEAD", answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", status: 200, kept: true},
-		{name: "interim", answer: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", status: 200, header: "Content-Length=2", body: "hi", kept: true},
+		{name: "interim", answer: "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 3\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", status: 200, header: "Content-Length=2", body: "hi", interim: "103 Link=</a>", kept: true},
 		{name: "line feeds only", answer: "HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", status: 200, header: "Content-Length=2", body: "hi", kept: true},
 		{name: "no reason", answer: "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nhi", status: 200, header: "Content-Length=2", body: "hi", kept: true},
 		{name: "small letters", answer: "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a-bC:  v \t\r\n\r\nhi", status: 200, header: "Content-Length=2 X-A-Bc=v", body: "hi", kept: true},
@@ -67,6 +69,9 @@ func TestAnswers(t *testing.T) {
 				}
 				if got := headerText(reply.header); reply.status != tc.status || got != tc.header {
 					t.Errorf("got %d %s, want %d %s", reply.status, got, tc.status, tc.header)
+				}
+				if got := headerText(reply.trailer); got != tc.trailer || strings.Join(reply.interim, "; ") != tc.interim {
+					t.Errorf("got the trailers %q and the interim answers %q, want %q and %q", got, reply.interim, tc.trailer, tc.interim)
 				}
 				if reply.body.String() != tc.body {
 					t.Errorf("got a body of %d bytes (%.60q), want %d", reply.body.Len(), reply.body.String(), len(tc.body))

@@ -37,9 +37,13 @@ func (s *script) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (s *script) Write(p []byte) (int, error)   { return s.sent.Write(p) }
-func (s *script) Close() error                  { return nil }
-func (s *script) SetDeadline(t time.Time) error { return nil }
+func (s *script) Write(p []byte) (int, error) { return s.sent.Write(p) }
+func (s *script) Close() error                { return nil }
+
+func (s *script) SetDeadline(time.Time) error      { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+func (s *script) CloseWrite() error                { return nil }
 
 // play makes a call against a script.
 func play(ctx context.Context, s *script, call *core.Call) (*recorder, core.Outcome) {

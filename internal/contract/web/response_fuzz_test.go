@@ -3,12 +3,16 @@ package web_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
+	"maps"
+	"net"
 	"net/http"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/dayfly-io/dayfly/internal/contract/web"
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
@@ -63,8 +67,73 @@ func FuzzResponse(f *testing.F) {
 		if got, want := plain(http.Header(reply.header), data), plain(res.Header, data); !reflect.DeepEqual(got, want) {
 			t.Fatalf("the fields are %q, net/http has %q", got, want)
 		}
+		if !whole {
+			return
+		}
+		want := plain(res.Trailer, data)
+		maps.DeleteFunc(want, func(name string, values []string) bool { return len(values) == 0 || !web.MayTrail(name) })
+		if got := plain(http.Header(reply.trailer), data); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
+			t.Fatalf("the trailers are %q, net/http has %q", got, want)
+		}
 	})
 }
+
+// What is accepted as an answer that switches protocols, net/http reads as
+// one, for a protocol that was asked for; and what comes behind it reaches the
+// caller byte for byte.
+func FuzzUpgrade(f *testing.F) {
+	for _, s := range []string{
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nConnection: Upgrade\r\n\r\nhello",
+		"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 101 \nUpgrade:TALK/2\n\n\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nContent-Length: 3\r\n\r\nhello",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chat\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nUpgrade: chat\r\nContent-Length: 0\r\n\r\n",
+	} {
+		f.Add([]byte(s), uint16(9))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, piece uint16) {
+		s := &script{answer: data, piece: int(piece) + 1}
+		c := web.New(dialFunc(func(context.Context, core.InstanceID, int) (net.Conn, error) { return s, nil }), web.Options{})
+		reply := &switchingTo{recorder: recorder{header: core.Header{}}}
+		o := c.Serve(t.Context(), upgradeCall("chat, talk/2"), reply)
+		if reply.status != http.StatusSwitchingProtocols {
+			if reply.got.Len() > 0 {
+				t.Fatalf("the caller got %q of an answer that switches nothing: %+v", reply.got.Bytes(), o)
+			}
+			return
+		}
+		br := bufio.NewReaderSize(bytes.NewReader(data), len(data)+16)
+		res := oracle(t, br, "GET")
+		if p := res.Header.Get("Upgrade"); res.StatusCode != 101 || !strings.EqualFold(p, "chat") && !strings.EqualFold(p, "talk/2") {
+			t.Fatalf("it switched, and net/http has %d to %q", res.StatusCode, p)
+		}
+		rest, err := io.ReadAll(br)
+		if err != nil || !bytes.Equal(rest, reply.got.Bytes()) || int(o.BytesOut) != len(rest) {
+			t.Fatalf("the caller got %q, behind the head is %q (%v); %+v", reply.got.Bytes(), rest, err, o)
+		}
+	})
+}
+
+// switchingTo is a reply whose caller sends nothing in the other protocol, and
+// keeps what it gets.
+type switchingTo struct {
+	recorder
+
+	got bytes.Buffer
+}
+
+func (r *switchingTo) Switch() (net.Conn, error) {
+	r.status = http.StatusSwitchingProtocols
+	return &callerOf{r: r}, nil
+}
+
+type callerOf struct {
+	script
+
+	r *switchingTo
+}
+
+func (c *callerOf) Write(p []byte) (int, error) { return c.r.got.Write(p) }
 
 // oracle reads the final answer with net/http.
 func oracle(t *testing.T, br *bufio.Reader, method string) *http.Response {
@@ -74,7 +143,7 @@ func oracle(t *testing.T, br *bufio.Reader, method string) *http.Response {
 		if err != nil {
 			t.Fatalf("accepted, but net/http does not: %v", err)
 		}
-		if res.StatusCode >= 200 {
+		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			return res
 		}
 	}

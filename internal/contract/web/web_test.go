@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -63,6 +64,8 @@ type recorder struct {
 	header  core.Header
 	status  int
 	body    bytes.Buffer
+	trailer core.Header
+	interim []string    // status and fields of interim answers
 	flushed chan string // what had been written at each flush, when it is not nil
 	refuse  error
 }
@@ -71,7 +74,18 @@ func newRecorder() *recorder { return &recorder{header: core.Header{}} }
 
 func (r *recorder) Header() core.Header { return r.header }
 
-func (r *recorder) WriteHeader(status int) { r.status = status }
+func (r *recorder) WriteHeader(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		r.interim = append(r.interim, fmt.Sprint(status, " ", headerText(r.header)))
+		return
+	}
+	r.status = status
+}
+
+func (r *recorder) SetTrailer(fields core.Header) error {
+	r.trailer = fields
+	return nil
+}
 
 func (r *recorder) Write(p []byte) (int, error) {
 	r.mu.Lock()
