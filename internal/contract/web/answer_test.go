@@ -129,6 +129,7 @@ func TestBadAnswers(t *testing.T) {
 		{name: "name not ascii", answer: ok + "X-\xc3\x85: a\r\n\r\n", says: "header line"},
 		{name: "length and chunked", answer: ok + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", says: "both Content-Length and Transfer-Encoding"},
 		{name: "two lengths", answer: ok + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", says: "two lengths, 5 and 6"},
+		{name: "length with a zero before it", answer: ok + "Content-Length: 02\r\nContent-Length: 2\r\n\r\nhi", says: "Content-Length"},
 		{name: "length list", answer: ok + "Content-Length: 5, 5\r\n\r\nhello", says: "Content-Length"},
 		{name: "negative length", answer: ok + "Content-Length: -5\r\n\r\n", says: "Content-Length"},
 		{name: "signed length", answer: ok + "Content-Length: +5\r\n\r\nhello", says: "Content-Length"},

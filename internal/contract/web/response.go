@@ -198,9 +198,10 @@ func (x *exchange) noteField(name, value string) error {
 	return nil
 }
 
-// parseLength reads a decimal number that fits into an int64, digits only.
+// parseLength reads a decimal number that fits into an int64, digits only and
+// in one way only: others compare lengths as text.
 func parseLength(s string) (int64, bool) {
-	if s == "" {
+	if s == "" || s[0] == '0' && len(s) > 1 {
 		return 0, false
 	}
 	var n int64
