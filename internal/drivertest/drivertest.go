@@ -30,7 +30,7 @@ type Harness struct {
 	Load  func(t testing.TB, tar io.Reader) string
 	World World
 	// Can says what the driver can do. What is promised only by some is checked
-	// of those that say so: a writable root, mounts, weights. One that can
+	// of those that say so: freezing, a writable root, mounts, weights. One that can
 	// mount directories was opened with those of [Directories].
 	Can core.Capabilities
 	// Peaks is the driver itself if it can tell the peak of memory since some
@@ -77,6 +77,9 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 	}
 	if s.Peaks != nil {
 		groups = append(groups, peaking)
+	}
+	if s.Can.Freeze {
+		groups = append(groups, freezing)
 	}
 	if s.Can.WritableRoot {
 		groups = append(groups, rooting)

@@ -17,9 +17,6 @@ var stopping = map[string]func(*testing.T, *suite){
 	"Stop without grace kills at once":               stopsAtOnce,
 	"Stop with an ended context kills at once":       stopsCancelled,
 	"Stop can be called by many":                     stopsForMany,
-	"a frozen instance is stopped by killing it":     stopsFrozen,
-	"Freeze stops the processor's use, Thaw goes on": freezes,
-	"Freeze and Thaw may be called twice":            freezesTwice,
 	"children end with the process":                  endsChildren,
 	"daemons end with the process":                   endsDaemons,
 }
@@ -112,68 +109,6 @@ func stopsForMany(t *testing.T, s *suite) {
 	}
 	wg.Wait()
 	p.Code(7)
-}
-
-func (s *suite) freeze(t testing.TB, id core.InstanceID) {
-	t.Helper()
-	if err := s.Driver.Freeze(Context(t), id); err != nil {
-		t.Fatalf("freeze: %v", err)
-	}
-}
-
-func (s *suite) thaw(t testing.TB, id core.InstanceID) {
-	t.Helper()
-	if err := s.Driver.Thaw(Context(t), id); err != nil {
-		t.Fatalf("thaw: %v", err)
-	}
-}
-
-func stopsFrozen(t *testing.T, s *suite) {
-	p := s.start(t, "signals", "7")
-	p.Out.Await(t, "ready")
-	s.freeze(t, p.ID)
-	began := time.Now()
-	p.Stop(Patience)
-	if took := time.Since(began); took > Patience/2 {
-		t.Errorf("it took %s: a frozen one cannot be asked", took)
-	}
-	if exit := p.Wait(); exit.Signal != 9 {
-		t.Errorf("it ended with %+v, want killed", exit)
-	}
-}
-
-func freezes(t *testing.T, s *suite) {
-	p := s.start(t, "spin")
-	p.Out.Await(t, "spinning")
-	Eventually(t, "it spins", func() bool { return s.usage(t, p.ID).CPU > 20*time.Millisecond })
-	s.freeze(t, p.ID)
-	before := s.usage(t, p.ID).CPU
-	// Another one's work is the measure of time.
-	other := s.start(t, "spin")
-	Eventually(t, "the other spins", func() bool { return s.usage(t, other.ID).CPU > 100*time.Millisecond })
-	other.Stop(0)
-	if after := s.usage(t, p.ID).CPU; after-before > 5*time.Millisecond {
-		t.Errorf("while frozen it has used %s", after-before)
-	}
-	s.thaw(t, p.ID)
-	Eventually(t, "it spins on", func() bool { return s.usage(t, p.ID).CPU > before+20*time.Millisecond })
-	p.Stop(0)
-}
-
-func freezesTwice(t *testing.T, s *suite) {
-	p := s.start(t, "serve", "127.0.0.1:8080")
-	p.Out.Await(t, "listening")
-	c := s.dial(t, p.ID, 8080)
-	for range 3 {
-		s.freeze(t, p.ID)
-		s.freeze(t, p.ID)
-		s.thaw(t, p.ID)
-		s.thaw(t, p.ID)
-		if got := Get(t, c, "/"); got != "hello" {
-			t.Errorf("it answers %q", got)
-		}
-	}
-	p.Stop(Patience)
 }
 
 func endsChildren(t *testing.T, s *suite) {

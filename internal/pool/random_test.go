@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ type history struct {
 	waiting []*caller
 	holders []*caller
 	defOf   map[*caller]*core.Definition
+	peak    map[[2]int]int // callers that were there at a time, by function and version
 }
 
 func TestRandomHistories(t *testing.T) {
@@ -30,7 +32,7 @@ func TestRandomHistories(t *testing.T) {
 	for range 60 {
 		seed := rand.Uint64()
 		inWorld(t, 512*core.MiB, func(w *world) {
-			h := &history{world: w, rand: rand.New(rand.NewPCG(seed, 0)), memory: 512 * core.MiB, defOf: map[*caller]*core.Definition{}}
+			h := &history{world: w, rand: rand.New(rand.NewPCG(seed, 0)), memory: 512 * core.MiB, defOf: map[*caller]*core.Definition{}, peak: map[[2]int]int{}}
 			w.d.freezeTime, w.d.thawTime = time.Duration(h.rand.IntN(3))*time.Millisecond, time.Duration(h.rand.IntN(3))*time.Millisecond
 			for i := range 5 {
 				h.defs = append(h.defs, function(i+1, func(s *core.Spec) {
@@ -41,8 +43,13 @@ func TestRandomHistories(t *testing.T) {
 					s.Concurrency.PerInstance = 1
 					if i == 4 {
 						job(s)
+					} else if h.rand.IntN(3) == 0 {
+						s.Instances.Min = max(min(1+h.rand.IntN(2), s.Instances.Max), 1)
 					}
 				}))
+			}
+			for _, def := range h.defs {
+				w.promote(def)
 			}
 			for range 150 {
 				h.step()
@@ -65,6 +72,14 @@ func (h *history) step() {
 		c := h.send(def)
 		h.defOf[c] = def
 		h.waiting = append(h.waiting, c)
+		n := 0
+		for _, o := range slices.Concat(h.waiting, h.holders) {
+			if h.defOf[o] == def {
+				n++
+			}
+		}
+		key := [2]int{int(def.Function.ID), def.Version.Number}
+		h.peak[key] = max(h.peak[key], n)
 	case n < 14 && len(h.holders) > 0:
 		h.giveBack(h.pick(h.holders), h.rand.IntN(4) == 0)
 	case n < 15 && len(h.waiting) > 0:
@@ -76,8 +91,8 @@ func (h *history) step() {
 		h.d.die(id)
 	case n < 17:
 		i := h.rand.IntN(len(h.defs))
-		h.p.Retire(h.defs[i].Function.ID, h.defs[i].Version.Number+1)
 		h.defs[i] = version(h.defs[i], h.defs[i].Version.Number+1)
+		h.promote(h.defs[i])
 	case n < 18:
 		var err error
 		if h.rand.IntN(3) == 0 {
@@ -138,7 +153,7 @@ func (h *history) check() {
 	if used > h.memory || there > h.memory || used < jobs {
 		h.Fatalf("%s reserved, %s used by instances, %s by jobs, of %s", used, there, jobs, h.memory)
 	}
-	count := map[[2]int]int{}
+	count, able := map[[2]int]int{}, map[[2]int]int{}
 	for _, in := range h.p.Instances() {
 		if (in.State == core.InstanceHot || in.State == core.InstanceFrozen) && held[in.ID] {
 			h.Fatalf("the instance %d is listed as idle and somebody has it", in.ID)
@@ -150,6 +165,12 @@ func (h *history) check() {
 				if most := def.Version.Spec.Instances.Max; most > 0 && count[key] > most {
 					h.Fatalf("there are %d instances of %s, of %d at most", count[key], in.Function, most)
 				}
+				if in.State != core.InstanceStopping {
+					able[key]++
+				}
+				if least := def.Version.Spec.Instances.Min; def.Version.Number == in.Version && able[key] > max(h.peak[key], least) {
+					h.Fatalf("there are %d instances of %s, and never were more than %d callers; %d are kept", able[key], in.Function, h.peak[key], least)
+				}
 			}
 		}
 	}
@@ -160,6 +181,11 @@ func (h *history) check() {
 func (h *history) drain() {
 	h.Helper()
 	h.d.fails(nil, nil)
+	for _, def := range h.defs {
+		if def.Version.Spec.Instances.Min > 0 {
+			h.remove(def) // or there may be starts without callers
+		}
+	}
 	for range 200 {
 		h.settled()
 		h.check()
@@ -182,6 +208,9 @@ func (h *history) drain() {
 	}
 	if used, _ := h.p.MemoryInUse(); used != idle {
 		h.Errorf("when all have gone %s are reserved, and idle instances have %s", used, idle)
+	}
+	for _, def := range h.defs {
+		h.remove(def)
 	}
 	h.after(2 * time.Minute)
 	if used, _ := h.p.MemoryInUse(); used != 0 {

@@ -283,6 +283,30 @@ func TestForgetClosesIdleConnections(t *testing.T) {
 	<-ended
 }
 
+// Disconnect closes what is idle, and the instance goes on to serve.
+func TestDisconnect(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 2)
+	f := newFunction(t, func(_ int64, p *peer) {
+		for p.request() != nil {
+			p.say(okAnswer)
+		}
+		ended <- struct{}{}
+	})
+	for range 2 {
+		// A POST: on a connection that was closed it would not be sent again.
+		if o := f.contract.Serve(t.Context(), newCall("POST", "/", "x"), newRecorder()); o.State != core.StateSucceeded {
+			t.Error(o.Message)
+		}
+		f.contract.Disconnect(7)
+		<-ended
+	}
+	if n := f.dials.Load(); n != 2 {
+		t.Errorf("%d connections were made, want one for each call", n)
+	}
+	f.contract.Disconnect(9) // nobody knows it
+}
+
 // While an exchange goes on its instance is forgotten: the connection ends
 // with the exchange and is not kept for an instance that is no more.
 func TestForgetWhileServing(t *testing.T) {
