@@ -1,18 +1,19 @@
 #!/bin/sh
 # Builds init for every architecture, the same bytes every time, and puts them
 # beside this script. With a directory as argument, puts them there instead.
+# With a name and a source file after that, builds those in place of init.
 # Needs gcc 12 and, for the other architecture, its cross compiler (Debian 12:
 # gcc-x86-64-linux-gnu, gcc-aarch64-linux-gnu).
 set -eu
 cd "$(dirname "$0")"
-out=${1:-.}
+out=${1:-.} name=${2:-init} src=${3:-src/init.c}
 build() { # architecture, compiler, its further flags
 	arch=$1 cc=$2
 	shift 2
 	"$cc" -std=gnu11 -Os -Wall -Wextra -Werror -ffreestanding -nostdlib -static -fno-pie -no-pie \
 		-fno-stack-protector -fno-asynchronous-unwind-tables -fno-unwind-tables -fcf-protection=none \
-		-fno-ident -ffile-prefix-map="$PWD"=. -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro \
-		-Wl,--gc-sections -s "$@" -o "$out/init_$arch" src/init.c
+		-fno-ident -ffile-prefix-map="$PWD"=. -ffile-prefix-map="$(dirname "$src")"=src -Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,norelro \
+		-Wl,--gc-sections -s -Isrc "$@" -o "$out/${name}_$arch" "$src"
 }
 native=$(uname -m)
 cc_amd64=gcc cc_arm64=gcc
