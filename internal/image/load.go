@@ -163,7 +163,7 @@ func (s *Store) unpackLayer(ctx context.Context, b *blob, diffID, dir string, ro
 	})
 	defer func() { _ = stream.Close() }()
 	stats, err := layer.Unpack(ctx, dir, stream, layer.Options{
-		MaxBytes: int64(s.opts.MaxLayer), MaxEntries: s.opts.MaxEntries, Room: room.take,
+		MaxBytes: int64(s.opts.MaxLayer), MaxEntries: s.opts.MaxEntries, Room: room.take, Owners: s.opts.Owners,
 	})
 	if err != nil {
 		return layer.Stats{}, err

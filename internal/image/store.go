@@ -34,6 +34,9 @@ type Options struct {
 	MinFree core.Bytes
 	// Registries says how registries are spoken to when images are pulled.
 	Registries registry.Options
+	// Owners says to whom the files of layers belong; zero means to those that
+	// the layers name.
+	Owners Owners
 	// Logger gets what goes wrong where no caller waits; nil means none.
 	Logger *slog.Logger
 	// Now gives the time; nil means time.Now.
@@ -118,6 +121,9 @@ func Open(dir string, opts Options) (*Store, error) {
 	}
 	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // it is a directory
 		return nil, fmt.Errorf("opening the image store: %w", err)
+	}
+	if err := s.checkOwners(); err != nil {
+		return nil, err
 	}
 	if err := s.read(); err != nil {
 		return nil, fmt.Errorf("opening the image store %s: %w", dir, err)

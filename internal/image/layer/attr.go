@@ -32,8 +32,44 @@ const paxXattr = "SCHILY.xattr."
 // to the kernel.
 const maxID = 1<<32 - 2
 
-// asRoot tells whether owners and trusted attributes can be set.
-var asRoot = os.Geteuid() == 0
+// asRoot tells whether owners can be set, trusted whether trusted attributes
+// and capabilities too: those the kernel takes from root of the machine only,
+// not from root of a user namespace (user_namespaces(7)).
+var (
+	asRoot  = os.Geteuid() == 0
+	trusted = asRoot && inInitialNamespace()
+)
+
+// inInitialNamespace reports whether every id is one's own here.
+func inInitialNamespace() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return true // a kernel without user namespaces
+	}
+	f := strings.Fields(string(b))
+	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295"
+}
+
+// Owners says to whom the files of layers belong on disk. Zero: to those the
+// layers name. A server in a user namespace has a range of ids for them; its
+// sandboxes see the first of it as 0.
+type Owners struct {
+	// First is the id that stands for 0.
+	First uint32
+	// Count is how many there are; with 1 every file belongs to First.
+	Count uint32
+}
+
+// of gives the id on disk of an id in a layer.
+func (o Owners) of(id int) (int, bool) {
+	switch o.Count {
+	case 0:
+		return id, true
+	case 1:
+		return int(o.First), true
+	}
+	return int(o.First) + id, id < int(o.Count)
+}
 
 // attributes are what a tar says of a file besides its contents.
 type attributes struct {
@@ -42,12 +78,19 @@ type attributes struct {
 	times    [2]unix.Timespec
 }
 
-func attributesOf(h *tar.Header) (attributes, error) {
+func attributesOf(h *tar.Header, o Owners) (attributes, error) {
 	if h.Uid < 0 || h.Uid > maxID || h.Gid < 0 || h.Gid > maxID {
 		return attributes{}, core.Invalid("the layer gives %s to user %d and group %d; they may be 0 to %d", quote(h.Name), h.Uid, h.Gid, maxID)
 	}
+	uid, ok1 := o.of(h.Uid)
+	gid, ok2 := o.of(h.Gid)
+	if !ok1 || !ok2 {
+		return attributes{}, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
+			"the layer gives %s to user %d and group %d, and this server has the ids up to %d: give its user a larger range in /etc/subuid and /etc/subgid",
+			quote(h.Name), h.Uid, h.Gid, o.Count-1)
+	}
 	at := unix.Timespec{Sec: h.ModTime.Unix(), Nsec: int64(h.ModTime.Nanosecond())}
-	return attributes{uid: h.Uid, gid: h.Gid, mode: uint32(h.Mode) & 0o7777, times: [2]unix.Timespec{at, at}}, nil
+	return attributes{uid: uid, gid: gid, mode: uint32(h.Mode) & 0o7777, times: [2]unix.Timespec{at, at}}, nil
 }
 
 // setFile sets the attributes of an open file. The owner comes first: chown
@@ -137,7 +180,7 @@ func eachXattr(h *tar.Header, set func(name string, value []byte) error) error {
 
 func keepXattr(name string) bool {
 	if name == capability {
-		return asRoot
+		return trusted
 	}
 	return len(name) <= 255 && strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
 }
@@ -148,13 +191,13 @@ func setOpaque(dir int, base string) error {
 	// An O_PATH descriptor takes no fsetxattr; the link in /proc leads to the
 	// directory that is open, and base is a single component in it.
 	full := fmt.Sprintf("/proc/self/fd/%d/%s", dir, base)
-	if asRoot {
+	if trusted {
 		if err := unix.Lsetxattr(full, trustedOpaque, []byte("y"), 0); err != nil {
 			return err
 		}
 	}
 	err := unix.Lsetxattr(full, userOpaque, []byte("y"), 0)
-	if errors.Is(err, unix.ENOTSUP) && asRoot {
+	if errors.Is(err, unix.ENOTSUP) && trusted {
 		return nil
 	}
 	return err

@@ -45,5 +45,6 @@
 // machine's.
 //
 // Without root, owners, trusted.* and capabilities are not kept: the kernel
-// does not let them be set.
+// does not let them be set. Root of a user namespace keeps owners as [Owners]
+// says. Whiteouts need no privilege since Linux 5.8.
 package layer

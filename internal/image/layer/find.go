@@ -177,7 +177,7 @@ func stat(layer, name string) (status, error) {
 	case unix.S_IFDIR:
 		var value [8]byte
 		n, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base), userOpaque, value[:])
-		if err != nil && asRoot {
+		if err != nil && trusted {
 			n, err = unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir, base), trustedOpaque, value[:])
 		}
 		s.opaque = err == nil && n == 1 && value[0] == 'y'

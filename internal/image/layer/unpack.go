@@ -41,6 +41,8 @@ type Options struct {
 	// Room is asked before n more bytes are written; its error ends the
 	// unpacking.
 	Room func(n int64) error
+	// Owners says to whom files belong.
+	Owners Owners
 }
 
 // Stats tells what a layer holds.
@@ -62,7 +64,7 @@ func Unpack(ctx context.Context, dir string, src io.Reader, opts Options) (Stats
 	}
 	defer t.close()
 	u.tree = t
-	u.dirs["."] = attributes{mode: impliedMode}
+	u.dirs["."] = u.impliedAttributes()
 	for {
 		if err := ctx.Err(); err != nil {
 			return Stats{}, fmt.Errorf("unpacking a layer: %w", context.Cause(ctx))
@@ -164,7 +166,7 @@ const typeWhiteout = 'w'
 
 // make makes what the entry stands for, as base in the directory fd.
 func (u *unpacker) make(fd int, real, base, name string, h *tar.Header) error {
-	a, err := attributesOf(h)
+	a, err := attributesOf(h, u.opts.Owners)
 	if err != nil {
 		return err
 	}
@@ -362,7 +364,7 @@ func (u *unpacker) root(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
 		return core.Invalid("the layer has %s in place of its root directory", quote(h.Name))
 	}
-	a, err := attributesOf(h)
+	a, err := attributesOf(h, u.opts.Owners)
 	if err != nil {
 		return err
 	}
@@ -375,12 +377,18 @@ func (u *unpacker) root(h *tar.Header) error {
 	return u.later(".", a)
 }
 
+// impliedAttributes are those of a directory that the tar does not name.
+func (u *unpacker) impliedAttributes() attributes {
+	root, _ := u.opts.Owners.of(0)
+	return attributes{uid: root, gid: root, mode: impliedMode}
+}
+
 // implied is told of a directory that the tar does not name.
 func (u *unpacker) implied(real string) error {
 	if err := u.count(0); err != nil {
 		return err
 	}
-	return u.later(real, attributes{mode: impliedMode})
+	return u.later(real, u.impliedAttributes())
 }
 
 // later notes the attributes of a directory.
