@@ -90,6 +90,7 @@ func (d *doorman) look() (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer hangUp(conn)
 	for _, r := range missing {
 		conn.InsertRule(r)
 	}
@@ -125,6 +126,7 @@ func (d *doorman) warn() error {
 	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	chains, err := conn.ListChains()
 	if err != nil {
 		return fmt.Errorf("list nftables chains: %w", err)
@@ -164,6 +166,7 @@ func iptablesRules(ns namespace) ([]*nftables.Chain, [][]*nftables.Rule, error) 
 	if err != nil {
 		return nil, nil, err
 	}
+	defer hangUp(conn)
 	all, err := conn.ListChainsOfTableFamily(nftables.TableFamilyIPv4)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list nftables chains of family ip: %w", err)
@@ -237,6 +240,7 @@ func removeAcceptsOnce(ns namespace, name string) error {
 	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	for _, r := range slices.Concat(rules...) {
 		comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
 		if owner, _, _ := strings.Cut(comment, " "); owner != mark(name) {

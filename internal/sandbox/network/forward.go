@@ -46,6 +46,7 @@ func addSwitched(ns namespace, t *nftables.Table) error {
 	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	conn.AddChain(&nftables.Chain{Table: t, Name: chainSwitched})
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("note in nftables table %s that forwarding was off: %w", t.Name, err)

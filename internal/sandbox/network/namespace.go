@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,6 +30,9 @@ type namespace int
 func (ns namespace) do(fn func() error) error {
 	if ns == 0 {
 		return fn()
+	}
+	if !mayReturn() {
+		return ns.doAway(fn)
 	}
 	runtime.LockOSThread()
 	home, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -51,29 +54,60 @@ func (ns namespace) do(fn func() error) error {
 	return err
 }
 
+// doAway is do for who may enter namespaces and not come back: root of a user namespace has no rights over the
+// network it came with. A thread is spent on each call.
+func (ns namespace) doAway(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := unix.Setns(int(ns), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter network namespace (descriptor %d): %w", ns, err)
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
+// mayReturn reports whether a thread that has left the network namespace of the process can enter it again. It takes
+// the right that it takes to enter it once more while one is in it.
+var mayReturn = sync.OnceValue(func() bool {
+	home, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true // who cannot ask will be told when it matters
+	}
+	defer unix.Close(home)
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- unix.Setns(home, unix.CLONE_NEWNET)
+	}()
+	return <-done == nil
+})
+
 // handle opens a route netlink handle in the namespace; the caller closes it.
 func (ns namespace) handle() (*netlink.Handle, error) {
 	var h *netlink.Handle
-	var err error
-	if ns == 0 {
-		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
-	} else {
-		h, err = netlink.NewHandleAt(netns.NsHandle(ns), unix.NETLINK_ROUTE)
-	}
+	err := ns.do(func() (err error) { h, err = netlink.NewHandle(unix.NETLINK_ROUTE); return err })
 	if err != nil {
 		return nil, fmt.Errorf("open a route netlink socket: %w", err)
 	}
 	return h, nil
 }
 
-// nftables returns a fresh connection: one collects the messages of one batch and is not for two goroutines.
+// nftables returns a fresh connection: one collects the messages of one batch and is not for two goroutines. The caller
+// closes it with hangUp.
 func (ns namespace) nftables() (*nftables.Conn, error) {
-	conn, err := nftables.New(nftables.WithNetNSFd(int(ns)))
+	var conn *nftables.Conn
+	err := ns.do(func() (err error) { conn, err = nftables.New(nftables.AsLasting()); return err })
 	if err != nil {
 		return nil, fmt.Errorf("open an nftables netlink socket: %w", err)
 	}
 	return conn, nil
 }
+
+// hangUp closes a connection of nftables.
+func hangUp(conn *nftables.Conn) { _ = conn.CloseLasting() }
 
 // setSysctl writes a setting of the namespace, a path below /proc/sys/net.
 func (ns namespace) setSysctl(path, value string) error {

@@ -44,12 +44,17 @@ type Config struct {
 	// Namespace is the descriptor of the network namespace to work in, which must stay open until Close. Zero: the one
 	// the process is in. It lets tests have a host of their own inside one process.
 	Namespace int
+	// Apart says that Namespace is not the host's own network but one behind it, see [Uplink]. What the process itself
+	// is in is then the host: its addresses are refused as well, and its nameservers are asked from there.
+	Apart bool
 }
 
 // Network is the outbound network of one server's sandboxes. Its methods may be called at the same time.
 type Network struct {
 	name      string
 	space     namespace
+	outside   namespace // where the host's nameservers are asked
+	apart     bool
 	log       *slog.Logger
 	addresses netip.Prefix
 	gateway   netip.Addr
@@ -60,6 +65,7 @@ type Network struct {
 	relay     *relay
 	doorman   *doorman
 	reaper    *reaper
+	lookout   *lookout // nil unless apart
 
 	mu     sync.Mutex
 	ports  map[int]string // slot to port, of the attached
@@ -82,8 +88,12 @@ func Open(ctx context.Context, c Config) (*Network, error) {
 		name:  c.Name,
 		space: namespace(c.Namespace),
 		log:   log.With(slog.String("network", c.Name)),
+		apart: c.Apart,
 		ports: make(map[int]string),
 		turns: make(map[int]int),
+	}
+	if n.outside = n.space; n.apart {
+		n.outside = 0
 	}
 	unlock, ok, err := n.space.lock(ctx)
 	if err != nil {
@@ -117,11 +127,18 @@ func (n *Network) open(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
+	n.mtu = uplinkMTU(h)
+	if n.apart {
+		beyond, err := n.lookOutside(names.list())
+		if err != nil {
+			return err
+		}
+		held = append(held, beyond...)
+	}
 	if n.addresses, err = chooseRange(c.Range, held); err != nil {
 		return err
 	}
 	n.gateway = nth(n.addresses, 1)
-	n.mtu = uplinkMTU(h)
 	_, err = os.Stat(ipv6Settings)
 	n.ipv6 = err == nil
 	n.bridges.index = map[int]int{}
@@ -150,8 +167,13 @@ func (n *Network) start(names *upstreams) error {
 	if n.doorman, err = newDoorman(n.space, n.name, n.log); err != nil {
 		return err
 	}
-	if n.relay, err = newRelay(n.space, netip.AddrPortFrom(n.gateway, dnsPort), names, n.log); err != nil {
+	if n.relay, err = newRelay(n.space, n.outside, netip.AddrPortFrom(n.gateway, dnsPort), names, n.log); err != nil {
 		return err
+	}
+	if n.apart {
+		if n.lookout, err = newLookout(n); err != nil {
+			return err
+		}
 	}
 	n.reaper, err = newReaper(n.space, group(n.name), n.log)
 	return err
@@ -199,6 +221,9 @@ func (n *Network) undo() error {
 	}
 	if n.doorman != nil {
 		n.doorman.close()
+	}
+	if n.lookout != nil {
+		n.lookout.close()
 	}
 	if n.reaper != nil {
 		n.reaper.close()

@@ -65,6 +65,7 @@ func (n *Network) Drops(ctx context.Context) (map[string]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the drop counters of sandbox network %s: %w", n.name, err)
 	}
+	defer hangUp(conn)
 	objects, err := conn.GetNamedObjects(table(n.name))
 	if err != nil {
 		return nil, fmt.Errorf("read the drop counters of sandbox network %s: %w", n.name, err)
@@ -110,12 +111,18 @@ func (n *Network) makeTable() error {
 	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	s := &ruleset{conn: conn, table: conn.AddTable(table(n.name))}
 	for _, reason := range dropReasons {
 		conn.AddObj(&nftables.NamedObj{Table: s.table, Name: reason, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 	}
 	refuse := conn.AddChain(&nftables.Chain{Table: s.table, Name: chainRefuse})
 	s.rule(refuse, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: icmpxAdminProhibited}})
+	if n.apart {
+		if err := n.addHostSet(s); err != nil {
+			return err
+		}
+	}
 	n.addSandboxRules(s)
 	n.addHookRules(s)
 	if err := conn.Flush(); err != nil {
@@ -146,6 +153,9 @@ func (n *Network) addSandboxRules(s *ruleset) {
 		s.rule(sandbox, destination(block), count(dropReserved), drop())
 	}
 	s.rule(sandbox, destinationKind(unix.RTN_LOCAL), count(dropHost), goTo(chainRefuse))
+	if n.apart {
+		s.rule(sandbox, destinationIn(setHost), count(dropHost), goTo(chainRefuse))
+	}
 	s.rule(sandbox, destination(n.addresses), count(dropSibling), goTo(chainRefuse))
 	// A broadcast address of a network the host is in would be taken by the host's own services.
 	s.rule(sandbox, destinationKind(unix.RTN_BROADCAST), count(dropHost), drop())

@@ -33,7 +33,7 @@ const (
 // relay answers DNS queries at the gateway by asking the host's nameservers. Those may be on the host's loopback,
 // which no packet of a sandbox can reach. It passes messages on as they are and caches nothing: the nameservers do.
 type relay struct {
-	space   namespace
+	outside namespace // where the nameservers are asked
 	names   *upstreams
 	log     *slog.Logger
 	queries *quota
@@ -45,9 +45,9 @@ type relay struct {
 	buffers sync.Pool // of *[]byte, maxDatagram long
 }
 
-func newRelay(ns namespace, at netip.AddrPort, names *upstreams, log *slog.Logger) (*relay, error) {
+func newRelay(ns, outside namespace, at netip.AddrPort, names *upstreams, log *slog.Logger) (*relay, error) {
 	r := &relay{
-		space:   ns,
+		outside: outside,
 		names:   names,
 		log:     log,
 		queries: newQuota(maxQueries, maxQueriesOfOne),
@@ -85,7 +85,7 @@ func (r *relay) close() {
 // thread, which is the one in the namespace.
 func (r *relay) dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
 	var conn net.Conn
-	err := r.space.do(func() (err error) {
+	err := r.outside.do(func() (err error) {
 		conn, err = (&net.Dialer{Timeout: tryTimeout}).DialContext(ctx, network, to.String())
 		return err //nolint:wrapcheck // it names the address
 	})

@@ -53,7 +53,7 @@ func ask(t *testing.T, servers ...netip.AddrPort) []byte {
 	at := probe.LocalAddr().(*net.UDPAddr).AddrPort()
 	probe.Close()
 	names := &upstreams{servers: servers}
-	r, err := newRelay(0, at, names, slog.New(slog.DiscardHandler))
+	r, err := newRelay(0, 0, at, names, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,6 +38,7 @@ func sweep(ns namespace, name string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	chains, err := conn.ListChains()
 	if err != nil {
 		return fmt.Errorf("list nftables chains: %w", err)
@@ -100,6 +101,7 @@ func removeTable(ns namespace, name string) error {
 	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	// Adding it first makes the deletion succeed where there is none; both are one transaction.
 	conn.DelTable(conn.AddTable(table(name)))
 	if err := conn.Flush(); err != nil {
