@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,8 @@ type box struct {
 	// sockets is the directory in which the function makes sockets, nil for
 	// none.
 	sockets *socket.Dir
+	// spent is what init and its descendants have used, once it has ended.
+	spent atomic.Pointer[unix.Rusage]
 }
 
 // slots hands out the numbers that give a box its ids, address and cgroup.
@@ -164,10 +167,10 @@ func (b *box) spawn() error {
 	}
 	defer func() { _ = dir.Close() }()
 	var flags uint32
-	if b.d.userns {
+	if b.d.ids.userns {
 		flags |= spawnUserns
 	}
-	b.pid, b.pidfd, err = b.d.spawner.spawn(theirs, dir, flags, uint32(b.firstUID()))
+	b.pid, b.pidfd, err = b.d.spawner.spawn(theirs, dir, flags, uint32(b.d.ids.of(b.slot)))
 	if err != nil {
 		b.pid = 0
 		return err
@@ -176,8 +179,8 @@ func (b *box) spawn() error {
 	if err := b.resetOOM(); err != nil {
 		return err
 	}
-	if b.d.userns {
-		ids := fmt.Sprintf("0 %d %d\n", b.firstUID(), uidsOfBox)
+	if b.d.ids.userns {
+		ids := fmt.Sprintf("0 %d %d\n", b.d.ids.of(b.slot), b.d.ids.count)
 		if err := errors.Join(put(proc+"/uid_map", ids), put(proc+"/gid_map", ids)); err != nil {
 			return err
 		}
@@ -207,7 +210,14 @@ func (b *box) resetOOM() error {
 // has to tell how that ended. A server without the right to it goes without.
 func (b *box) exempt() { _ = put("/proc/"+strconv.Itoa(b.pid)+"/oom_score_adj", "-1000") }
 
-func (b *box) firstUID() int { return firstUID + b.slot*uidsOfBox }
+// mapping gives the user namespace into which the ids of layers are mapped, nil
+// when they are not.
+func (b *box) mapping() *os.File {
+	if !b.d.ids.mapped {
+		return nil
+	}
+	return b.userns
+}
 
 func (b *box) connect(ctx context.Context) error {
 	if b.mode == core.NetworkNone {
@@ -238,7 +248,11 @@ func (b *box) destroy() {
 func (b *box) reap() {
 	for {
 		var info unix.Siginfo
-		err := unix.Waitid(unix.P_PIDFD, b.pidfd, &info, unix.WEXITED, nil)
+		var spent unix.Rusage
+		err := unix.Waitid(unix.P_PIDFD, b.pidfd, &info, unix.WEXITED, &spent)
+		if err == nil {
+			b.spent.Store(&spent)
+		}
 		if !errors.Is(err, unix.EINTR) {
 			return
 		}

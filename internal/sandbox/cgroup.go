@@ -28,9 +28,15 @@ const cgroupParent = "dayfly"
 // mounted; limits through it or through those of version 1, as the machine
 // has its controllers.
 type cgroups struct {
-	unified string            // directory of ours in the cgroup2 mount
+	unified string            // directory of ours in the cgroup2 mount; "" for no groups at all
 	legacy  map[string]string // version 1 controller to directory of ours
 	noPeaks atomic.Bool       // memory.peak of this kernel cannot be reset
+	limits  []string          // controllers that enforce limits
+	// lack says why there is not everything.
+	lack core.Shortcoming
+	// left is the group that the server has left for one of its own below it,
+	// "" when it has not.
+	left string
 }
 
 var controllers = []string{"memory", "cpu", "pids"}
@@ -47,7 +53,7 @@ func openCgroups(name string) (*cgroups, error) {
 		return nil, core.Unavailable(core.ReasonStartFailed, nil,
 			"no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or boot with systemd")
 	}
-	c := &cgroups{unified: filepath.Join(unified, cgroupParent, name), legacy: map[string]string{}}
+	c := &cgroups{unified: filepath.Join(unified, cgroupParent, name), legacy: map[string]string{}, limits: controllers}
 	have, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
 	if err != nil {
 		return nil, fmt.Errorf("read the cgroup controllers: %w", err)
@@ -127,7 +133,15 @@ func cgroupMounts(mountinfo []byte) (unified string, legacy map[string]string) {
 	return unified, legacy
 }
 
+func (c *cgroups) none() bool { return c.unified == "" }
+
+// enforces reports whether a controller sets limits.
+func (c *cgroups) enforces(ctl string) bool { return slices.Contains(c.limits, ctl) }
+
 func (c *cgroups) dirs() []string {
+	if c.none() {
+		return nil
+	}
 	dirs := []string{c.unified}
 	for _, ctl := range controllers {
 		if d := c.legacy[ctl]; d != "" && !slices.Contains(dirs, d) {
@@ -176,8 +190,11 @@ func (c *cgroups) make(name string) (*group, error) {
 	return g, nil
 }
 
-// open gives the unified directory, for cloning into it.
+// open gives the unified directory, for cloning into it; nil without groups.
 func (g *group) open() (*os.File, error) {
+	if g.c.none() {
+		return nil, nil
+	}
 	f, err := os.OpenFile(g.unified(""), unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open a cgroup: %w", err)
@@ -212,12 +229,12 @@ const cpuPeriod = 100_000 // microseconds, the kernel's default
 
 // limit sets what differs from what is set.
 func (g *group) limit(l limits) error {
-	if l.memory != g.limits.memory {
+	if l.memory != g.limits.memory && g.c.enforces("memory") {
 		if err := g.limitMemory(l.memory); err != nil {
 			return err
 		}
 	}
-	if l.cpu != g.limits.cpu {
+	if l.cpu != g.limits.cpu && g.c.enforces("cpu") {
 		quota := strconv.FormatInt(max(int64(l.cpu)*cpuPeriod/1000, 1000), 10)
 		dir, v2 := g.c.dir("cpu", g.name)
 		file := filepath.Join(dir, "cpu.cfs_quota_us")
@@ -228,12 +245,12 @@ func (g *group) limit(l limits) error {
 			return err
 		}
 	}
-	if l.weight != g.limits.weight {
+	if l.weight != g.limits.weight && g.c.enforces("cpu") {
 		if err := g.weigh(l.weight); err != nil {
 			return err
 		}
 	}
-	if l.pids != g.limits.pids {
+	if l.pids != g.limits.pids && g.c.enforces("pids") {
 		// init is one of the group's processes and not one of the function's.
 		dir, _ := g.c.dir("pids", g.name)
 		if err := put(filepath.Join(dir, "pids.max"), strconv.Itoa(l.pids+1)); err != nil {
@@ -310,6 +327,9 @@ func field(text []byte, name string) int64 {
 
 // processes lists the processes of the group.
 func (g *group) processes() []int {
+	if g.c.none() {
+		return nil
+	}
 	b, err := os.ReadFile(g.unified("cgroup.procs"))
 	if err != nil {
 		return nil
@@ -325,11 +345,21 @@ func (g *group) processes() []int {
 
 // kill ends every process of the group, frozen or not (cgroup v2,
 // "cgroup.kill").
-func (g *group) kill() error { return put(g.unified("cgroup.kill"), "1") }
+func (g *group) kill() error {
+	if g.c.none() {
+		return errNoGroup
+	}
+	return put(g.unified("cgroup.kill"), "1")
+}
+
+var errNoGroup = errors.New("there are no cgroups here")
 
 // setFrozen has every process of the group stopped, or go on. Those that are
 // to stop have not when it returns.
 func (g *group) setFrozen(on bool) error {
+	if g.c.none() {
+		return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented, "instances cannot be frozen here (%s): %s", g.c.lack.Why, g.c.lack.Remedy)
+	}
 	value := "0"
 	if on {
 		value = "1"
@@ -339,6 +369,9 @@ func (g *group) setFrozen(on bool) error {
 
 // frozen reports whether the group is to be frozen.
 func (g *group) frozen() bool {
+	if g.c.none() {
+		return false
+	}
 	b, err := os.ReadFile(g.unified("cgroup.freeze"))
 	return err == nil && strings.TrimSpace(string(b)) == "1"
 }
@@ -395,6 +428,7 @@ func (c *cgroups) close() {
 		removeCgroup(dir)
 		_ = unix.Rmdir(filepath.Dir(dir)) // another server may have its own in it
 	}
+	c.comeBack()
 }
 
 // put writes a value to a file of the kernel's in one write. One that a signal

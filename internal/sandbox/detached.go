@@ -51,10 +51,7 @@ func (in *instance) joinFiles(d *Driver, files *open, cfg *config, stdio core.St
 	}
 	in.state = &stateDir{path: path, stdio: stdio}
 	// init has no rights over the machine's files but those of its user ids.
-	owner := in.box.firstUID() + int(cfg.uid)
-	if in.box.userns == nil {
-		owner = int(cfg.uid)
-	}
+	owner := d.ids.of(in.box.slot) + int(cfg.uid)
 	stdin, err := in.state.input(stdio.Stdin)
 	if err != nil {
 		return err

@@ -152,14 +152,16 @@ type socketAnswer struct {
 }
 
 func newDoorway() (*doorway, error) {
-	home, err := os.Open("/proc/self/ns/net")
-	if err != nil {
-		return nil, fmt.Errorf("open the network namespace of the server: %w", err)
-	}
 	w := &doorway{asks: make(chan socketAsk), stop: make(chan struct{})}
+	ready := make(chan error)
 	w.wg.Go(func() {
 		// Never unlocked: the thread ends with the goroutine.
 		runtime.LockOSThread()
+		home, err := emptyHome()
+		ready <- err
+		if err != nil {
+			return
+		}
 		defer func() { _ = home.Close() }()
 		for {
 			select {
@@ -171,7 +173,24 @@ func newDoorway() (*doorway, error) {
 			}
 		}
 	})
+	if err := <-ready; err != nil {
+		return nil, err
+	}
 	return w, nil
+}
+
+// emptyHome moves the thread into a network namespace of its own, and gives
+// that: between two visits a thread has to be somewhere, and who is root of a
+// user namespace only may not go back to the machine's own network.
+func emptyHome() (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open a network namespace: %w", err)
+	}
+	return home, nil
 }
 
 func socketIn(netns, home, family int) (int, error) {

@@ -24,6 +24,10 @@ type directory struct {
 // openDirectories opens what an administrator has allowed.
 func (d *Driver) openDirectories(allowed []core.HostDirectory) error {
 	for _, a := range allowed {
+		if d.ids.plain && !a.ReadOnly {
+			return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented, "functions of a server that runs as a plain user cannot write to directories of the host: "+
+				"allow %[1]s to be read only (--allow-mount %[1]s=%[2]s:ro), or start the server as root", a.Name, a.Path)
+		}
 		fd, err := unix.Openat2(unix.AT_FDCWD, a.Path, &unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_NO_MAGICLINKS,
@@ -78,6 +82,10 @@ func (a *directory) owner(writes bool) (uid, gid uint32, err error) {
 func (d *Driver) proveDirectories(b *box) error {
 	for i := range d.allowed {
 		a := &d.allowed[i]
+		if d.ids.plain {
+			a.bare = true // only root of the machine can map ids
+			continue
+		}
 		userns, err := d.userNamespace(1, 1, b.outerID(1), b.outerID(1))
 		if err != nil {
 			return err
@@ -188,10 +196,7 @@ func (b *box) mountDirectory(a *directory, cfg *config, readOnly bool) (*os.File
 
 // outerID gives what a user or group of the instance is on the host.
 func (b *box) outerID(id uint32) uint32 {
-	if b.userns == nil {
-		return id
-	}
-	return uint32(b.firstUID()) + id
+	return uint32(b.d.ids.of(b.slot)) + id
 }
 
 // clone gives a detached mount of the directory and all that is mounted in it

@@ -20,6 +20,7 @@ import (
 	"github.com/dayfly-io/dayfly/internal/image"
 	"github.com/dayfly-io/dayfly/internal/sandbox/network"
 	"github.com/dayfly-io/dayfly/internal/sandbox/seccomp"
+	"github.com/dayfly-io/dayfly/internal/sandbox/userns"
 )
 
 // Name is the name of this driver.
@@ -39,6 +40,8 @@ type Options struct {
 	Prepared int
 	// Directories are those of the host that functions may mount.
 	Directories []core.HostDirectory
+	// Notice is what Enter gave.
+	Notice string
 	// Log takes what goes wrong where no caller waits; nil means none.
 	Log *slog.Logger
 }
@@ -49,10 +52,13 @@ type Driver struct {
 	images   *image.Store
 	log      *slog.Logger
 	filter   []byte
-	userns   bool
+	ids      ids
 	cgroups  *cgroups
 	spawner  *spawner
-	network  *network.Network
+	network  *network.Network // nil where there is no way out: see wayOut
+	uplink   *network.Uplink  // nil where the network is the machine's own
+	wayOut   core.Shortcoming
+	notice   string
 	allowed  []directory
 	doorway  *doorway
 	slots    slots
@@ -86,7 +92,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Driver{
-		dir: o.Dir, images: o.Images, log: o.Log, userns: true,
+		dir: o.Dir, images: o.Images, log: o.Log, notice: o.Notice,
 		slots: slots{used: map[int]bool{}}, left: map[core.InstanceID]*remnant{}, shelves: map[core.Network]*shelf{},
 	}
 	if err := d.open(ctx, o.Directories); err != nil {
@@ -98,7 +104,7 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
-	for _, mode := range []core.Network{core.NetworkEgress, core.NetworkNone} {
+	for _, mode := range d.Capabilities().Networks {
 		s := newShelf(d, mode, max(prepared, 0))
 		d.shelves[mode] = s
 		if prepared > 0 {
@@ -113,12 +119,18 @@ func (d *Driver) open(ctx context.Context, allowed []core.HostDirectory) error {
 	if err := os.MkdirAll(filepath.Join(d.dir, "instances"), 0o700); err != nil {
 		return fmt.Errorf("make the driver's directory: %w", err)
 	}
-	var err error
+	state, err := userns.Here()
+	if err != nil {
+		return fmt.Errorf("find out what user ids there are: %w", err)
+	}
+	d.ids = idsIn(state)
 	if d.filter, err = seccomp.Filter(); err != nil {
 		return fmt.Errorf("find the system call filter: %w", err)
 	}
 	name := shortName(d.dir)
-	if d.cgroups, err = openCgroups(name); err != nil {
+	if d.ids.plain {
+		d.cgroups = openDelegated(name)
+	} else if d.cgroups, err = openCgroups(name); err != nil {
 		return err
 	}
 	if err := d.findLeft(ctx); err != nil {
@@ -135,8 +147,8 @@ func (d *Driver) open(ctx context.Context, allowed []core.HostDirectory) error {
 	if d.spawner, err = newSpawner(); err != nil {
 		return err
 	}
-	if err := d.openNetwork(ctx, name); err != nil {
-		return fmt.Errorf("set up the network of sandboxes: %w", err)
+	if err := d.connect(ctx, name); err != nil {
+		return err
 	}
 	d.reconnect(ctx)
 	if err := d.openDirectories(allowed); err != nil {
@@ -145,11 +157,47 @@ func (d *Driver) open(ctx context.Context, allowed []core.HostDirectory) error {
 	return d.prove(ctx)
 }
 
+// connect opens the network. A plain user's server works without one.
+func (d *Driver) connect(ctx context.Context, name string) error {
+	config := network.Config{Name: name, Log: d.log}
+	if !d.ids.plain || network.Owned() {
+		if err := d.openNetwork(ctx, config); err != nil {
+			return fmt.Errorf("set up the network of sandboxes: %w", err)
+		}
+		return nil
+	}
+	var err error
+	if d.uplink, err = network.OpenUplink(ctx, d.dir, d.log); err == nil {
+		config.Namespace, config.Apart = d.uplink.Namespace(), true
+		err = d.openNetwork(ctx, config)
+	}
+	if err == nil {
+		return nil
+	}
+	if d.uplink != nil {
+		err = errors.Join(err, d.uplink.Close())
+		d.uplink = nil
+	}
+	d.wayOut = noWayOut(err)
+	return ctx.Err()
+}
+
+// noWayOut says why a plain user's sandboxes have no network.
+func noWayOut(err error) core.Shortcoming {
+	s := core.Shortcoming{Name: "network", Why: err.Error(), Remedy: "see to that and start the server again, or run it as root"}
+	switch {
+	case errors.Is(err, network.ErrNoPasta):
+		s.Remedy = "install it (the package passt)"
+	case errors.Is(err, network.ErrNoTun):
+		s.Remedy = "let users open it: modprobe tun, and chmod 666 /dev/net/tun, which is its usual mode"
+	}
+	return s
+}
+
 // openNetwork opens the network with the addresses it had last time, if it
 // can: detached instances have connections from theirs.
-func (d *Driver) openNetwork(ctx context.Context, name string) (err error) {
+func (d *Driver) openNetwork(ctx context.Context, config network.Config) (err error) {
 	path := filepath.Join(d.dir, "network")
-	config := network.Config{Name: name, Log: d.log}
 	if last, err := os.ReadFile(path); err == nil {
 		config.Range, _ = netip.ParsePrefix(string(last))
 	}
@@ -175,9 +223,12 @@ func (d *Driver) prove(ctx context.Context) error {
 		return core.Unavailable(core.ReasonStartFailed, err, "this machine cannot run sandboxes")
 	}
 	defer b.destroy()
-	f, err := d.cloneLayer(d.dir, b.userns)
+	f, err := d.cloneLayer(d.dir, b.mapping())
+	if err != nil && !d.ids.mapped {
+		return core.Unavailable(core.ReasonStartFailed, err, "this machine cannot mount layers for a plain user")
+	}
 	if err != nil {
-		d.userns = false
+		d.ids = ids{count: uidsOfBox, groups: true}
 		d.log.Warn("layers cannot have their ids mapped here (Linux 5.19 and a file system that allows it can): "+
 			"sandboxes run without user namespaces, and root in an image becomes nobody", slog.Any("error", err))
 		return d.proveDirectories(b)
@@ -226,6 +277,9 @@ func (d *Driver) Close(ctx context.Context) error {
 		} else {
 			err = d.network.Close(ctx)
 		}
+	}
+	if d.uplink != nil {
+		err = errors.Join(err, d.uplink.Close())
 	}
 	if d.cgroups != nil && !stay {
 		d.cgroups.close()
@@ -302,8 +356,12 @@ func (d *Driver) fill(ctx context.Context, root image.Rootfs, spec core.Instance
 		return nil, context.Cause(ctx)
 	}
 	shelf := d.shelves[spec.Network]
-	if shelf == nil {
+	if shelf == nil && spec.Network != core.NetworkEgress {
 		return nil, core.Invalid("the sandbox driver has no network %q", spec.Network)
+	}
+	if shelf == nil {
+		return nil, core.Errorf(core.KindNotImplemented, core.CodeNotImplemented,
+			"the network %q cannot be had here (%s): %s", spec.Network, d.wayOut.Why, d.wayOut.Remedy)
 	}
 	b, err := shelf.take(ctx)
 	if err != nil {
@@ -443,7 +501,7 @@ func (d *Driver) Usage(id core.InstanceID) (core.Usage, error) {
 	if err != nil {
 		return core.Usage{}, err
 	}
-	now := in.box.group.usage()
+	now := in.box.usage()
 	select {
 	case <-in.ended:
 		// The group may have been removed while it was looked at.

@@ -85,7 +85,7 @@ func (in *instance) launch(ctx context.Context, d *Driver, cfg *config, stdio co
 		return err
 	}
 	for _, dir := range in.root.Layers {
-		f, err := d.cloneLayer(dir, b.userns)
+		f, err := d.cloneLayer(dir, b.mapping())
 		if err != nil {
 			return err
 		}
@@ -254,7 +254,7 @@ func (in *instance) watch(d *Driver) {
 	if in.state != nil {
 		exit = in.state.exit(exit)
 	}
-	exit.Usage = in.box.group.wholeUsage()
+	exit.Usage = in.box.wholeUsage()
 	exit.OOM = !in.wasKilled() && exit.ByOOM(exit.Usage.OOMKills)
 	exit.At = time.Now()
 	if in.state != nil {

@@ -35,12 +35,14 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 		return nil, fmt.Errorf("find the user of the image: %w", err)
 	}
 	uid, gid, groups := user.UID, user.GID, user.Groups
-	if d.userns && slices.Max(append([]uint32{uid, gid}, groups...)) >= uidsOfBox {
+	switch {
+	case d.ids.count == 1:
+		uid, gid, groups = 0, 0, nil // there is no other id
+	case d.ids.userns && int(slices.Max(append([]uint32{uid, gid}, groups...))) >= d.ids.count:
 		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 			"the image of %s/%s runs as user %d, group %d, with the groups %d; a sandbox has the ids up to %d",
-			spec.App, spec.Function, uid, gid, groups, uidsOfBox-1)
-	}
-	if !d.userns && uid == 0 {
+			spec.App, spec.Function, uid, gid, groups, d.ids.count-1)
+	case !d.ids.userns && uid == 0:
 		// Without a user namespace root would be the machine's own.
 		uid, gid, groups = 65534, 65534, nil
 	}
@@ -60,7 +62,7 @@ func (d *Driver) process(root image.Rootfs, spec core.InstanceSpec, b *box) (*co
 	for _, m := range spec.Mounts {
 		out.mounts = append(out.mounts, m.Path)
 	}
-	if d.userns {
+	if d.ids.userns {
 		out.flags |= configUserns
 	}
 	if spec.Tmp != core.DefaultLimits.Tmp {
@@ -84,6 +86,9 @@ func (d *Driver) check(root image.Rootfs, spec core.InstanceSpec, args []string)
 	if len(root.Layers) > maxLayers {
 		return core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 			"the image of %s/%s has %d layers; a sandbox has room for %d", spec.App, spec.Function, len(root.Layers), maxLayers)
+	}
+	if spec.Detached && d.ids.plain {
+		return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented, "%s/%s is to outlive the server, which it cannot when that runs as a plain user", spec.App, spec.Function)
 	}
 	if spec.SocketDir != "" && (spec.Detached || !filepath.IsAbs(spec.SocketDir) || filepath.Clean(spec.SocketDir) != spec.SocketDir) {
 		return core.Invalid("the directory of sockets %q of %s/%s must be an absolute path, of an instance that does not outlive the server",

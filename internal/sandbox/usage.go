@@ -69,6 +69,9 @@ func (g *group) memory(v2, v1 string) string {
 
 // oomKills counts the processes of the group that the kernel ended for memory.
 func (g *group) oomKills(b []byte) int {
+	if !g.c.enforces("memory") {
+		return 0
+	}
 	return int(field(read(g.memory("memory.events", "memory.oom_control"), b), "oom_kill"))
 }
 
@@ -77,6 +80,9 @@ func (g *group) oom() bool { return g.oomKills(make([]byte, 1024)) > 0 }
 
 // resetPeak makes the peak one from now on.
 func (g *group) resetPeak() error {
+	if g.c.none() {
+		return errors.ErrUnsupported
+	}
 	g.peak.mu.Lock()
 	defer g.peak.mu.Unlock()
 	if _, v2 := g.c.dir("memory", g.name); !v2 {

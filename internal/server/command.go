@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/sandbox"
 )
 
 // Command gives the command "server". version is that of the program, "" when
@@ -31,6 +33,10 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
   DAYFLY_TOKEN=... dayfly server --listen 0.0.0.0:8080`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if c.notice, err = enter(c.Driver); err != nil {
+				return err
+			}
 			if memory != "" {
 				m, err := core.ParseBytes(memory)
 				if err != nil {
@@ -81,6 +87,19 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 	f.DurationVar(&c.Drain, "drain", 10*time.Second, "how long calls under way may take when the server stops")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd
+}
+
+// enter makes a plain user's process root of a user namespace, where its driver
+// needs that. It comes before all else: the program is started again.
+func enter(driver string) (notice string, err error) {
+	if driver != DriverSandbox {
+		return "", nil
+	}
+	notice, err = sandbox.Enter()
+	if err != nil {
+		return "", fmt.Errorf("run as a plain user: %w", err)
+	}
+	return notice, nil
 }
 
 // inUseError is the error of a server that met another one. Its exit code is

@@ -63,6 +63,8 @@ type Config struct {
 	TuneGC bool
 	// Version is that of the program.
 	Version string
+	// notice is what entering a user namespace gave.
+	notice string
 }
 
 // DriverSandbox is the driver that is built in.

@@ -154,7 +154,11 @@ func (s *Server) openImages() (*image.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Registries: registries, Logger: s.log})
+	owners, err := sandbox.Owners()
+	if err != nil {
+		return nil, err
+	}
+	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Registries: registries, Owners: owners, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +169,7 @@ func (s *Server) openImages() (*image.Store, error) {
 func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.Driver, error) {
 	driver, err := sandbox.Open(ctx, sandbox.Options{
 		Dir: filepath.Join(s.cfg.Data, "sandbox"), Images: images, Prepared: s.cfg.Prepared,
-		Directories: s.cfg.Mounts, Log: s.log,
+		Directories: s.cfg.Mounts, Notice: s.cfg.notice, Log: s.log,
 	})
 	if err != nil {
 		return nil, err

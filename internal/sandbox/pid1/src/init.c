@@ -321,6 +321,24 @@ static void swap_root(const char *step, int fresh) {
 	must(step, sys(__NR_chdir, "/"));
 }
 
+// groups_denied reports whether the user namespace is one of a plain user with
+// a single id, in which nobody may set supplementary groups
+// (user_namespaces(7)): those of the user stay, and have no number here.
+static int groups_denied(void) {
+	char word[4] = {0};
+	long fd = sys(__NR_openat, AT_FDCWD, "/proc/self/setgroups", O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0) return 0;
+	long n = sys(__NR_read, fd, word, sizeof word);
+	sys(__NR_close, fd);
+	return n == sizeof word && word[0] == 'd' && word[1] == 'e' && word[2] == 'n' && word[3] == 'y';
+}
+
+static void set_groups(u32 n, const void *list) {
+	long r = sys(__NR_setgroups, n, list);
+	if (r == -EPERM && groups_denied()) return;
+	must("set groups", r);
+}
+
 // What stands ready before the image is known. The upper layer already has
 // real directories wherever something will be mounted.
 static void prepare(void) {
@@ -329,7 +347,7 @@ static void prepare(void) {
 	static const char *const dirs[] = {"root", "layer", "work", "upper", "upper/proc", "upper/sys", "upper/dev",
 					   "upper/etc", "upper/run", 0};
 	int null = -1;
-	must("set groups", sys(__NR_setgroups, 0, 0));
+	set_groups(0, 0);
 	must("become root of the user namespace", sys(__NR_setresgid, 0, 0, 0));
 	must("become root of the user namespace", sys(__NR_setresuid, 0, 0, 0));
 	must("make the cgroup namespace", sys(__NR_unshare, CLONE_NEWCGROUP));
@@ -509,7 +527,7 @@ static void drop_privileges(const struct config *c) {
 	sys(__NR_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0); // a kernel without keyrings has none to share
 	for (u32 cap = 0; sys(__NR_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++) {}
 	sys(__NR_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	must("set groups", sys(__NR_setgroups, c->groups, text_at(c, c->groups_at)));
+	set_groups(c->groups, text_at(c, c->groups_at));
 	must("set the group", sys(__NR_setresgid, c->gid, c->gid, c->gid));
 	must("set the user", sys(__NR_setresuid, c->uid, c->uid, c->uid));
 	must("drop capabilities", sys(__NR_capset, &h, none));
