@@ -64,7 +64,7 @@ func TestConfigLayout(t *testing.T) {
 	var head struct {
 		Magic, Size, Layers, Args, Envs, Groups, Flags, UID, GID, Files, Tmp           uint32
 		ArgsAt, EnvsAt, GroupsAt, DirAt, HostnameAt, HostsAt, ResolvAt, PathAt, Filter uint32
-		FilterLen, Pad                                                                 uint32
+		FilterLen, Sockets, Root, Mounts, MountsAt, Pad                                uint32
 		Out, Err                                                                       uint64
 	}
 	if _, err := binary.Decode(b, binary.NativeEndian, &head); err != nil {
