@@ -204,8 +204,11 @@ func (s *Service) explainEnd(ctx context.Context, call *core.Call, seen int, out
 		return
 	}
 	name := call.Definition.App.Name + "/" + call.Definition.Function.Name
+	if exit.Usage.OOMKills > 0 && exit.Usage.OOMKills <= seen {
+		exit.OOM = false // what was killed for memory, was before
+	}
 	switch {
-	case exit.OOM && (exit.Usage.OOMKills == 0 || exit.Usage.OOMKills > seen): // a driver need not count
+	case exit.OOM:
 		out.Reason = core.ReasonOOMKilled
 		out.Message = name + " was killed because it reached its memory limit of " + call.Definition.Version.Spec.Memory.String() + ": raise memory"
 	case exit.Signal != 0:

@@ -45,6 +45,8 @@ func main() {
 		"flood": flood,
 		"eat":   func([]string) { eat() },
 		"fork":  func([]string) { tell(os.Stdout, forkBomb()) },
+		"feed":  func([]string) { feed(os.Stdout) },
+		"burn":  func(a []string) { burn(a[0]) },
 		"steps": steps,
 		"dial":  dial,
 		"sleep": func([]string) { forever() },
@@ -205,9 +207,17 @@ var paths = map[string]http.HandlerFunc{
 		writeLines(os.Stdout, number(r, "bytes"))
 		fmt.Fprintln(w, "logged")
 	},
-	"/exit": func(http.ResponseWriter, *http.Request) { exit([]string{"7"}) },
-	"/eat":  func(http.ResponseWriter, *http.Request) { eat() },
-	"/fork": func(w http.ResponseWriter, _ *http.Request) { tell(w, forkBomb()) },
+	"/exit":  func(http.ResponseWriter, *http.Request) { exit([]string{"7"}) },
+	"/eat":   func(http.ResponseWriter, *http.Request) { eat() },
+	"/fork":  func(w http.ResponseWriter, _ *http.Request) { tell(w, forkBomb()) },
+	"/file":  file,
+	"/feed":  func(w http.ResponseWriter, _ *http.Request) { feed(w) },
+	"/burn":  func(_ http.ResponseWriter, r *http.Request) { burn(r.FormValue("for")) },
+	"/touch": func(w http.ResponseWriter, r *http.Request) { touch(number(r, "mib")) },
+	"/kill": func(http.ResponseWriter, *http.Request) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		forever()
+	},
 
 	"/socket":   socket,
 	"/upgrade":  upgrade,
