@@ -16,6 +16,7 @@ setpriv util-linux
 npm npm
 pip3 python3-pip
 dockerd docker.io
+docker-registry docker-registry
 qemu-system-x86_64 qemu-system-x86
 mke2fs e2fsprogs'
 missing=()

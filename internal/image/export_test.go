@@ -27,3 +27,6 @@ func UnpackLayer(ctx context.Context, s *Store, file, diffID, dir string) error 
 	_, err := s.unpackLayer(ctx, &blob{file: file}, diffID, dir, s.newRoom())
 	return err
 }
+
+// WaitIdle waits until no pull is under way.
+func WaitIdle(s *Store) { s.background.Wait() }

@@ -34,6 +34,9 @@ type ask[S, V any] struct {
 	// key is that of the work. Work of one key and another tag is something
 	// else that cannot go on at the same time.
 	key, tag string
+	// begin makes the state that is there before the work begins; nil for
+	// nothing.
+	begin func(state *S)
 	// work does it, in a goroutine of its own.
 	work func(ctx context.Context, state *S) (V, error)
 	// watch looks at the state, at the beginning and then often, in the
@@ -78,6 +81,9 @@ func (f *flights[S, V]) join(life context.Context, running *sync.WaitGroup, a as
 	}
 	fl := &flight[S, V]{tag: a.tag, waiting: 1, done: make(chan struct{})}
 	f.under[a.key] = fl
+	if a.begin != nil {
+		a.begin(&fl.state)
+	}
 	ctx, cancel := context.WithCancelCause(life)
 	fl.cancel = cancel
 	running.Go(func() {

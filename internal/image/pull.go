@@ -58,7 +58,8 @@ type target struct {
 // remoteRef reads a name that a registry is to be asked for.
 func remoteRef(ref string) (target, error) {
 	if strings.HasPrefix(ref, "sha256:") {
-		return target{}, core.Invalid("%s is a digest without a repository: write repository@%s", ref, ref)
+		return target{}, core.Errorf(core.KindNotFound, core.ReasonImageNotFound,
+			"there is no image %s on this server, and a digest alone does not say where to pull it from: load it, or write repository@%s", ref, ref)
 	}
 	if _, _, err := parseRef(ref); err != nil {
 		return target{}, err
@@ -137,6 +138,7 @@ func (s *Store) Pull(ctx context.Context, ref string, report func(core.PullProgr
 		return image, nil
 	}
 	a := ask[progress, core.Image]{key: t.ref.Name() + " " + t.named}
+	a.begin = func(p *progress) { p.begin(ref, s.opts.Now()) }
 	a.work = func(ctx context.Context, p *progress) (core.Image, error) { return s.pull(ctx, t, p) }
 	if report != nil {
 		a.watch = func(p *progress) { report(p.at(s.opts.Now())) }
@@ -150,7 +152,6 @@ func (s *Store) Pull(ctx context.Context, ref string, report func(core.PullProgr
 
 func (s *Store) pull(ctx context.Context, t target, p *progress) (core.Image, error) {
 	defer s.active()()
-	p.begin(t.asked, s.opts.Now())
 	repo, err := s.registries.Open(ctx, t.ref)
 	if err != nil {
 		return core.Image{}, err //nolint:wrapcheck // it names all there is to name

@@ -29,7 +29,9 @@ func explain(ctx context.Context, repo name.Repository, what string, err error, 
 		return err
 	}
 	registry, image := repo.RegistryStr(), shown(repo, what)
-	if refused, ok := errors.AsType[*transport.Error](err); ok {
+	// Of a registry on a loopback address both ways were tried, and err has
+	// what became of each.
+	if refused, ok := errors.AsType[*transport.Error](err); ok && !isTLS(err) {
 		return explainStatus(refused, registry, image, known)
 	}
 	cause := context.Cause(ctx)
@@ -79,7 +81,7 @@ func isStall(cause, err error) bool {
 		return true
 	}
 	timeout, ok := errors.AsType[net.Error](err)
-	return ok && timeout.Timeout()
+	return ok && timeout.Timeout() || errors.Is(err, context.DeadlineExceeded)
 }
 
 func isTLS(err error) bool {
