@@ -5,7 +5,7 @@ import "time"
 // Version is an immutable snapshot of a function.
 type Version struct {
 	Version  int    `json:"version" doc:"its number, from 1"`
-	Digest   string `json:"digest" doc:"of the image's manifest" example:"sha256:9f86d0..."`
+	Digest   string `json:"digest" doc:"of the image's manifest; empty while the version is unresolved" example:"sha256:9f86d0..."`
 	Restores int    `json:"restores,omitempty" doc:"number of the version that a rollback made this one from"`
 	Spec
 	CreatedAt time.Time `json:"created_at"`

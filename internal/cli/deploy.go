@@ -26,11 +26,19 @@ build the functions that are built from source, send their images to the server
 and deploy every function. Nothing is deployed when one of them does not build.
 A function that has not changed keeps its version.
 
+An image that is named and not built is asked for at its registry, and pulled
+when the function is first called; a registry that does not answer is asked then.
+With --pull the server pulls it now; with --pull=lazy nothing is asked now.
+
 The app is the one of --app, else of the file, else of DAYFLY_APP.`,
 		Args: names("[DIR]"),
 	}
 	asJSON := jsonFlag(cmd)
+	when := pullFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkPull(cmd, *when); err != nil {
+			return err
+		}
 		dir := "."
 		if len(args) > 0 {
 			dir = args[0]
@@ -43,7 +51,7 @@ The app is the one of --app, else of the file, else of DAYFLY_APP.`,
 		if err != nil {
 			return err
 		}
-		d := &deployment{session: s, client: c, dir: dir, file: file, images: map[string]*build.Image{}, tags: map[string]string{}}
+		d := &deployment{session: s, client: c, dir: dir, file: file, images: map[string]*build.Image{}, tags: map[string]string{}, pull: *when}
 		d.app = d.appOf()
 		done, err := d.run(cmd.Context())
 		if err := errors.Join(err, d.close()); err != nil {
@@ -71,6 +79,28 @@ type deployment struct {
 	// tags are the entity tags that the functions had when the deploying
 	// began, by function; one that was not there has none.
 	tags map[string]string
+	pull string // when images are pulled: pullNow, pullLazy or ""
+}
+
+// When the image of a function is pulled. Otherwise it is asked for now, and
+// pulled at the first call.
+const (
+	pullNow  = "now"
+	pullLazy = "lazy"
+)
+
+// pullFlag adds --pull.
+func pullFlag(cmd *cobra.Command) *string {
+	when := cmd.Flags().String("pull", "", "`WHEN` to pull an image that is not built here: now (default: at the first call), or lazy")
+	cmd.Flags().Lookup("pull").NoOptDefVal = pullNow
+	return when
+}
+
+func checkPull(cmd *cobra.Command, when string) error {
+	if when != "" && when != pullNow && when != pullLazy {
+		return usageError(cmd, "--pull=%s is not known: write --pull, --pull=now or --pull=lazy", when)
+	}
+	return nil
 }
 
 func (d *deployment) appOf() string {
@@ -86,6 +116,9 @@ func (d *deployment) run(ctx context.Context) ([]api.Function, error) {
 		return nil, err
 	}
 	if err := d.build(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.pullAll(ctx); err != nil {
 		return nil, err
 	}
 	var done []api.Function
@@ -106,6 +139,22 @@ func (d *deployment) run(ctx context.Context) ([]api.Function, error) {
 	return done, nil
 }
 
+// pullAll has the server pull the images that are not built, if that was
+// asked for.
+func (d *deployment) pullAll(ctx context.Context) error {
+	if d.pull != pullNow {
+		return nil
+	}
+	for _, name := range d.file.Names() {
+		if ref := d.file.Functions[name].Image; ref != "" {
+			if _, err := d.session.pull(ctx, d.client, ref); err != nil {
+				return fmt.Errorf("pull the image of %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
 // look notes what is deployed now, so that what somebody else deploys until
 // this has come to its end is not replaced unseen.
 func (d *deployment) look(ctx context.Context) error {
@@ -124,7 +173,7 @@ func (d *deployment) look(ctx context.Context) error {
 
 func (d *deployment) put(ctx context.Context, name, ref string) (api.Function, error) {
 	tag := d.tags[name]
-	f, err := d.client.PutFunction(ctx, d.app, name, d.file.NewVersion(name, ref), client.PutOptions{IfMatch: tag, Create: tag == ""})
+	f, err := d.client.PutFunction(ctx, d.app, name, d.file.NewVersion(name, ref), client.PutOptions{IfMatch: tag, Create: tag == "", Lazy: d.pull == pullLazy})
 	if refused, ok := errors.AsType[*client.Error](err); ok && refused.Code == api.CodeConflict {
 		return f, fmt.Errorf("deploy %[1]s: somebody else changed it meanwhile, and theirs stays: look with 'dayfly version list %[2]s/%[1]s', then deploy again to replace it: %[3]w",
 			name, d.app, err)

@@ -55,6 +55,10 @@ func newFake(t testing.TB) *fake {
 	mux.HandleFunc("POST /v1/apps/{app}/functions/{function}/rollback", f.rollBack)
 	mux.HandleFunc("POST /v1/images", f.loadImages)
 	mux.HandleFunc("GET /v1/images", func(w http.ResponseWriter, _ *http.Request) { reply(w, api.List[api.Image]{Items: f.images}) })
+	mux.HandleFunc("POST /v1/images/pull", f.pullImage)
+	mux.HandleFunc("POST /v1/images/prune", f.pruneImages)
+	mux.HandleFunc("GET /v1/images/{image}", f.getImage)
+	mux.HandleFunc("DELETE /v1/images/{image}", f.removeImage)
 	mux.HandleFunc("GET /v1/runs", f.listRuns)
 	mux.HandleFunc("GET /v1/runs/{run}", f.getRun)
 	mux.HandleFunc("POST /v1/runs/{run}/cancel", f.cancelRun)
@@ -160,6 +164,9 @@ func (f *fake) putFunction(w http.ResponseWriter, r *http.Request) {
 		App: r.PathValue("app"), Name: r.PathValue("function"), Path: "/f/" + key(r), Description: v.Description,
 		Annotations: v.Annotations, Version: old.Version + 1, Digest: "sha256:" + strings.Repeat("ab", 32), Spec: v.Spec,
 		CreatedAt: at, UpdatedAt: at, DeployedAt: at,
+	}
+	if r.URL.Query().Get("pull") == "lazy" {
+		fn.Digest, fn.Unresolved = "", true
 	}
 	fn.Contract = or(fn.Contract, api.ContractHTTP)
 	fn.Memory = or(fn.Memory, 128*api.MiB)
@@ -276,6 +283,71 @@ func (f *fake) loadImages(w http.ResponseWriter, r *http.Request) {
 	}
 	f.images = append(f.images, image)
 	reply(w, api.List[api.Image]{Items: []api.Image{image}})
+}
+
+// pullImage tells what a pull of two layers would; one named "halfway" breaks
+// off.
+func (f *fake) pullImage(w http.ResponseWriter, r *http.Request) {
+	var q api.PullImage
+	json.NewDecoder(r.Body).Decode(&q)
+	if q.Image == "missing" {
+		refuse(w, 404, api.Problem{Code: api.ReasonImageNotFound, Detail: "the registry has no image missing"})
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	lines := json.NewEncoder(w)
+	p := api.PullProgress{Image: q.Image, Phase: api.PullResolving}
+	lines.Encode(api.PullEvent{Progress: &p})
+	p = api.PullProgress{Image: q.Image, Phase: api.PullDownloading, BytesTotal: 10 << 20, Layers: 2, Rate: 2 << 20}
+	for p.Percent = range 100 {
+		p.BytesDone = p.BytesTotal * int64(p.Percent) / 100
+		lines.Encode(api.PullEvent{Progress: &p})
+	}
+	if q.Image == "halfway" {
+		lines.Encode(api.PullEvent{Problem: &api.Problem{Status: 503, Code: api.ReasonImagePullFailed, Detail: "the registry is gone"}})
+		return
+	}
+	p.Phase, p.LayersDone = api.PullUnpacking, 1
+	lines.Encode(api.PullEvent{Progress: &p})
+	image := api.Image{
+		Digest: "sha256:" + strings.Repeat("cd", 32), Bytes: 20 << 20, LoadedAt: time.Now(), UsedAt: time.Now().Add(-2 * time.Hour), Names: []string{q.Image},
+		Source: "registry.example/x", Config: api.ImageConfig{OS: "linux", Architecture: "amd64", Entrypoint: []string{"/app", "x"}, User: "app"},
+	}
+	f.images = append(f.images, image)
+	lines.Encode(api.PullEvent{Image: &image})
+}
+
+func (f *fake) imageAt(ref string) int {
+	return slices.IndexFunc(f.images, func(i api.Image) bool { return slices.Contains(i.Names, ref) })
+}
+
+func (f *fake) getImage(w http.ResponseWriter, r *http.Request) {
+	if i := f.imageAt(r.PathValue("image")); i >= 0 {
+		reply(w, f.images[i])
+		return
+	}
+	refuse(w, 404, api.Problem{Code: api.ReasonImageNotFound, Detail: "there is no image " + r.PathValue("image")})
+}
+
+func (f *fake) removeImage(w http.ResponseWriter, r *http.Request) {
+	i := f.imageAt(r.PathValue("image"))
+	if i < 0 {
+		refuse(w, 404, api.Problem{Code: api.ReasonImageNotFound, Detail: "there is no image " + r.PathValue("image")})
+		return
+	}
+	f.images = slices.Delete(f.images, i, i+1)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (f *fake) pruneImages(w http.ResponseWriter, r *http.Request) {
+	var q api.PruneImages
+	json.NewDecoder(r.Body).Decode(&q)
+	out := api.PrunedImages{Images: []api.Image{}}
+	if q.All {
+		out = api.PrunedImages{Images: f.images, Layers: 3, Bytes: 5 << 20}
+		f.images = nil
+	}
+	reply(w, out)
 }
 
 type counter struct {

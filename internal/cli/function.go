@@ -25,11 +25,13 @@ func (s *session) functionCommand() *cobra.Command {
 func (s *session) functionCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME --image REF",
-		Short: "Create a function from an image that the server has",
-		Long: `Create a function from an image that the server has.
+		Short: "Create a function from an image",
+		Long: `Create a function from an image that the server has, or that a registry has.
 
-The image is named as it was loaded: see 'dayfly image list'. A function that
-exists already is left as it is; 'dayfly deploy' makes new versions.`,
+An image that was loaded is named as it was: see 'dayfly image list'. One of a
+registry is asked for now and pulled at the first call, unless --pull says
+otherwise. A function that exists already is left as it is; 'dayfly deploy' makes
+new versions.`,
 		Example: `  dayfly function create hello --image hello:1
   dayfly function create count --image count:1 --contract job --memory 64MiB --env LEVEL=2`,
 		Args: names("NAME"),
@@ -37,9 +39,13 @@ exists already is left as it is; 'dayfly deploy' makes new versions.`,
 	var v api.NewVersion
 	env := specFlags(cmd.Flags(), &v)
 	asJSON := jsonFlag(cmd)
+	when := pullFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if v.Image == "" {
-			return usageError(cmd, "--image is missing: name an image that the server has")
+			return usageError(cmd, "--image is missing: name an image that the server or a registry has")
+		}
+		if err := checkPull(cmd, *when); err != nil {
+			return err
 		}
 		vars, err := parseEnv(*env)
 		if err != nil {
@@ -50,8 +56,13 @@ exists already is left as it is; 'dayfly deploy' makes new versions.`,
 		if err != nil {
 			return err
 		}
+		if *when == pullNow {
+			if _, err := s.pull(cmd.Context(), c, v.Image); err != nil {
+				return err
+			}
+		}
 		app, name := s.function(args[0])
-		f, err := c.PutFunction(cmd.Context(), app, name, v, client.PutOptions{Create: true})
+		f, err := c.PutFunction(cmd.Context(), app, name, v, client.PutOptions{Create: true, Lazy: *when == pullLazy})
 		if err != nil {
 			return err
 		}
@@ -246,7 +257,11 @@ func specRows(f api.Spec, digest string) (rows [][]string) {
 		}
 	}
 	add("image", f.Image)
-	if digest != f.Image {
+	switch digest {
+	case f.Image:
+	case "":
+		add("digest", "unresolved: found out at the first call")
+	default:
 		add("digest", digest)
 	}
 	add("contract", f.Contract)

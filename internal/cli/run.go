@@ -189,6 +189,9 @@ func runRows(r api.Run, now time.Time) [][]string {
 	}
 	add("reason", r.Reason)
 	add("message", r.Message)
+	if r.Waiting != nil {
+		add("waiting", waitText(*r.Waiting))
+	}
 	add("trigger", strings.TrimSpace(r.Trigger+" "+r.Method+" "+r.Path))
 	if r.Principal != "" {
 		add("asked by", r.Principal)
@@ -287,6 +290,15 @@ func bars(values []float64) string {
 		b.WriteRune(marks[min(max(i, 0), len(marks)-1)])
 	}
 	return b.String()
+}
+
+// waitText says what a run waits for, and how far that is.
+func waitText(w api.Waiting) string {
+	p := w.Pull
+	if p == nil || p.BytesTotal == 0 {
+		return w.Message
+	}
+	return fmt.Sprintf("%s (%s of %s, %s/s, %d of %d layers)", w.Message, size(p.BytesDone), size(p.BytesTotal), size(p.Rate), p.LayersDone, p.Layers)
 }
 
 func startDetail(r api.Run) string {

@@ -66,7 +66,7 @@ func (s *session) versionListCommand() *cobra.Command {
 		header := []string{"VERSION", "IMAGE", "DIGEST", "CREATED", "BY", "NOTE"}
 		return printList(s, *asJSON, list, header, func(v api.Version) []string {
 			return []string{
-				strconv.Itoa(v.Version), shortDigest(v.Image), shortDigest(v.Digest),
+				strconv.Itoa(v.Version), shortDigest(v.Image), cmp.Or(shortDigest(v.Digest), "unresolved"),
 				ago(s.Now(), v.CreatedAt), v.CreatedBy, versionNote(v, f.Version),
 			}
 		})
