@@ -28,6 +28,7 @@ const usage = `usage: go run . COMMAND [flags]
   cold      time from a request to the first byte, when no instance is there
   coldrate  instances started, used and taken down per second
   hot       calls per second of instances that are there, against none of us
+  fdk       calls per second of functions of the contract fdk, against a plain proxy
   memory    memory of the server, idle and after a million calls
   unpack    loading and unpacking an image
   functions start of a server, and calls, with 100,000 functions and with ten
@@ -63,11 +64,14 @@ func run(ctx context.Context, args []string) error {
 	program := flags.String("program", "../bin/dayfly", "the dayfly to measure")
 	peers := flags.String("peers", ".peers", "directory with peers that are not installed, as run.sh fetches them")
 	measures := map[string]func(*flag.FlagSet) take{
-		"cold": cold, "coldrate": coldRate, "hot": hot, "memory": memory, "unpack": unpack,
+		"cold": cold, "coldrate": coldRate, "hot": hot, "fdk": fdk, "memory": memory, "unpack": unpack,
 		"functions": functions, "frozen": frozen,
 	}
 	if args[0] == peer.ProxyCommand && len(args) == 3 { // started by hot, where it already is
 		return peer.RunProxy(ctx, args[1], args[2])
+	}
+	if args[0] == peer.SocketProxyCommand && len(args) == 4 { // started by fdk, likewise
+		return peer.RunSocketProxy(ctx, args[1], args[2], args[3])
 	}
 	if args[0] == "doc" {
 		out := flags.String("o", "../docs/performance.md", "file to write")
@@ -161,11 +165,24 @@ func coldRate(f *flag.FlagSet) take {
 
 func hot(f *flag.FlagSet) take {
 	o := measure.HotOptions{Clients: []int{1, 8, 32}, Shapes: []measure.HotShape{measure.HotMain, {Instances: 32, PerInstance: 1}}}
+	hotFlags(f, &o)
+	f.Func("shapes", "instances.max x concurrency.per_instance (4x32,32x1)", shapes(&o.Shapes))
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Hot(ctx, b, o) }
+}
+
+func fdk(f *flag.FlagSet) take {
+	o := measure.FDKOptions{HotOptions: measure.HotOptions{Clients: []int{1, 8, 32}}}
+	hotFlags(f, &o.HotOptions)
+	f.IntVar(&o.Instances, "instances", 32, "instances.max, and processes behind the proxy")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Fdk(ctx, b, o) }
+}
+
+// hotFlags are those of measures of hot calls.
+func hotFlags(f *flag.FlagSet, o *measure.HotOptions) {
 	f.IntVar(&o.Rounds, "rounds", 6, "rounds")
 	f.DurationVar(&o.Duration, "duration", 3*time.Second, "of one variant in one round")
 	f.DurationVar(&o.Warm, "warm", time.Second, "of each variant before")
 	f.Func("clients", "numbers of callers at a time (1,8,32)", numbers(&o.Clients))
-	f.Func("shapes", "instances.max x concurrency.per_instance (4x32,32x1)", shapes(&o.Shapes))
 	f.Func("client", "what makes the load: wrk or own (wrk where it is installed)", func(s string) (err error) {
 		switch s {
 		case "own":
@@ -177,7 +194,6 @@ func hot(f *flag.FlagSet) take {
 		}
 		return err
 	})
-	return func(ctx context.Context, b *measure.Bench) error { return measure.Hot(ctx, b, o) }
 }
 
 // numbers reads a list of numbers.

@@ -54,13 +54,7 @@ type hotTarget struct {
 // Hot measures calls of instances that are there against calls of the same
 // program without us, and through a plain proxy.
 func Hot(ctx context.Context, b *Bench, o HotOptions) error {
-	if o.Client == nil {
-		o.Client = load.Own{}
-		if wrk, err := load.FindWrk(); err == nil {
-			o.Client = wrk
-		}
-	}
-	if err := b.Out.Note("client: %s", o.Client.Name()); err != nil {
+	if err := b.chooseClient(&o); err != nil {
 		return err
 	}
 	hello, err := b.workload(ctx, "hello")

@@ -60,11 +60,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // RunProxy is the proxy's process: it serves until ctx is cancelled.
 func RunProxy(ctx context.Context, listen, target string) error {
+	return serveProxy(ctx, listen, NewProxy(target))
+}
+
+// serveProxy serves until ctx is cancelled.
+func serveProxy(ctx context.Context, listen string, proxy http.Handler) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return fmt.Errorf("listen as a proxy: %w", err)
 	}
-	s := &http.Server{Handler: NewProxy(target), ReadHeaderTimeout: time.Minute}
+	s := &http.Server{Handler: proxy, ReadHeaderTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // Serve says that it was closed
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

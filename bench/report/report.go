@@ -19,6 +19,7 @@ var measures = []struct {
 	{"cold", "Cold start", cold},
 	{"coldrate", "Cold starts per second", coldRate},
 	{"hot", "Hot calls", hot},
+	{"fdk", "Hot calls of functions of the Fn Project", fdk},
 	{"memory", "Memory of the server", memory},
 	{"unpack", "Loading an image", unpack},
 	{"functions", "Many functions", functions},
