@@ -33,6 +33,7 @@ const usage = `usage: go run . COMMAND [flags]
   unpack    loading and unpacking an image
   functions start of a server, and calls, with 100,000 functions and with ten
   frozen    memory of a server with 2,000 frozen instances, and thawing them
+  runtimes  cold starts of Node and Python functions, against plain processes
   doc       write docs/performance.md from the newest results
 
 go run . COMMAND -h lists the flags of a command.
@@ -65,7 +66,7 @@ func run(ctx context.Context, args []string) error {
 	peers := flags.String("peers", ".peers", "directory with peers that are not installed, as run.sh fetches them")
 	measures := map[string]func(*flag.FlagSet) take{
 		"cold": cold, "coldrate": coldRate, "hot": hot, "fdk": fdk, "memory": memory, "unpack": unpack,
-		"functions": functions, "frozen": frozen,
+		"functions": functions, "frozen": frozen, "runtimes": runtimes,
 	}
 	if args[0] == peer.ProxyCommand && len(args) == 3 { // started by hot, where it already is
 		return peer.RunProxy(ctx, args[1], args[2])
@@ -260,4 +261,11 @@ func frozen(f *flag.FlagSet) take {
 	f.IntVar(&o.Thaws, "thaws", 500, "instances that are called when all are frozen")
 	f.DurationVar(&o.Settle, "settle", 5*time.Second, "rest before each look")
 	return func(ctx context.Context, b *measure.Bench) error { return measure.Frozen(ctx, b, o) }
+}
+
+func runtimes(f *flag.FlagSet) take {
+	var o measure.RuntimesOptions
+	f.IntVar(&o.Calls, "n", 100, "cold starts of each")
+	f.IntVar(&o.Rounds, "rounds", 5, "rounds into which they are divided")
+	return func(ctx context.Context, b *measure.Bench) error { return measure.Runtimes(ctx, b, o) }
 }

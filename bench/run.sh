@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures: bench/run.sh [cold|coldrate|hot|fdk|memory|unpack|functions|frozen] [flags], all of them
+# Measures: bench/run.sh [cold|coldrate|hot|fdk|memory|unpack|functions|frozen|runtimes] [flags], all of them
 # without an argument. Raw results go to bench/results, docs/performance.md is
 # written from the newest ones.
 #
@@ -32,7 +32,7 @@ fetch_peers() {
 }
 
 [ "$(id -u)" = 0 ] || { echo "bench: it needs root, as the sandbox driver does" >&2; exit 1; }
-measures=(cold coldrate hot fdk memory unpack functions frozen)
+measures=(cold coldrate hot fdk memory unpack functions frozen runtimes)
 if [ $# -gt 0 ]; then
 	measures=("$1")
 	shift

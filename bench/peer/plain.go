@@ -16,6 +16,8 @@ import (
 // Plain starts the program by fork and exec, in no container: the floor.
 type Plain struct {
 	program string
+	args    []string
+	root    string // that the process sees as its root, "" for ours
 	port    int
 }
 
@@ -26,7 +28,28 @@ func NewPlain(program string) (*Plain, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Plain{program, p}, nil
+	return &Plain{program: program, port: p}, nil
+}
+
+// NewPlainIn takes a command whose files are all in a directory, which it sees
+// as the root.
+func NewPlainIn(root string, command ...string) (*Plain, error) {
+	p, err := NewPlain(command[0])
+	if err != nil {
+		return nil, err
+	}
+	p.args, p.root = command[1:], root
+	return p, nil
+}
+
+// command makes the process, which is not started yet.
+func (p *Plain) command() *exec.Cmd {
+	cmd := exec.Command(p.program, p.args...)
+	cmd.Env = []string{"PORT=" + strconv.Itoa(p.port)}
+	if p.root != "" {
+		cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Chroot: p.root}
+	}
+	return cmd
 }
 
 // Name names the engine.
@@ -38,8 +61,7 @@ func (*Plain) Close() error { return nil }
 // Cycle starts the program, asks it and kills it.
 func (p *Plain) Cycle(ctx context.Context) (t Timing, err error) {
 	began := time.Now()
-	cmd := exec.Command(p.program)
-	cmd.Env = []string{"PORT=" + strconv.Itoa(p.port)}
+	cmd := p.command()
 	if err := cmd.Start(); err != nil {
 		return t, fmt.Errorf("start the program: %w", err)
 	}

@@ -24,6 +24,7 @@ var measures = []struct {
 	{"unpack", "Loading an image", unpack},
 	{"functions", "Many functions", functions},
 	{"frozen", "Frozen instances", frozen},
+	{"runtimes", "Node and Python", runtimes},
 }
 
 // Goal is a number that was wanted, and what was measured.

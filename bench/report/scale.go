@@ -13,6 +13,7 @@ const (
 	manySlower   = 1.05 // of the calls per second with few, what is no difference here
 	frozenMemory = 1.0  // MB of the server for an instance
 	thawP50      = 1.0  // ms
+	containerP50 = 3.0  // ms, of a start, over that of a plain process
 )
 
 func functions(s *section) {
@@ -72,5 +73,27 @@ func frozen(s *section) {
 		}
 		rows = append(rows, cells)
 	}
+	table(&s.text, rows...)
+}
+
+func runtimes(s *section) {
+	rows := [][]string{{"first byte, ms", "n", "p50", "p90", "p99", "boot, p50"}}
+	for _, variant := range s.Variants() {
+		v := s.Values(variant, "first_byte_ms")
+		rows = append(rows, []string{
+			variant, fmt.Sprint(len(v)), msText(result.Quantile(v, 0.5)), msText(result.Quantile(v, 0.9)), msText(result.Quantile(v, 0.99)),
+			msText(result.Median(s.Values(variant, "boot_ms"))),
+		})
+		language, ours := strings.CutSuffix(variant, ", function")
+		if !ours {
+			continue
+		}
+		cost := result.Quantile(v, 0.5) - result.Quantile(s.Values(language+", plain process", "first_byte_ms"), 0.5)
+		s.goal(cost < containerP50, "cold start of a function in "+language+", over that of a plain process, p50", msText(cost)+" ms",
+			fmt.Sprintf("under %.0f ms", containerP50))
+	}
+	s.say("Functions of base images made of Debian's packages (`test/base-images.sh`), with a web server of a few lines, network egress, as many " +
+		"processors as the machine, called for the first time; and the same interpreter with the same files, started by fork and exec in a " +
+		"chroot. Both take turns. The server has prepared sandboxes, as it has by default.\n\n")
 	table(&s.text, rows...)
 }
