@@ -13,9 +13,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Every test of the package runs, but those that need a program which the guest
-# does not have: a Docker daemon with iptables.
-elsewhere='TestBesideDockerd'
+# Every test of the package runs, but for these: the first needs a Docker daemon
+# with iptables, which the guest does not have; the others are about the layers
+# of images, which are the same with either version of cgroups, and unpack so
+# many that an emulated processor takes minutes.
+elsewhere='TestBesideDockerd|TestHostileImages|TestManyLayers'
 # The modules that the kernel loads, with what they need. What is built into it
 # is passed over.
 modules='virtio_pci virtio_blk ext4 overlay veth bridge nf_tables nft_ct nft_masq nft_chain_nat
@@ -66,7 +68,7 @@ for made in "test -c -o $work/root/tests/sandbox.test ./internal/sandbox" \
 	"build -trimpath -o $work/root/tests/misbehave ./internal/drivertest/misbehave" \
 	"build -trimpath -o $work/root/init ./test/guest/init"; do
 	# shellcheck disable=SC2086 # words
-	GOOS=linux GOARCH=amd64 go $made
+	GOOS=linux GOARCH=amd64 GOFLAGS=-ldflags=-s go $made
 done
 printf '%s\n' /tests/sandbox.test -test.v -test.timeout=8m "-test.skip=^($elsewhere)\$" "$@" >"$work/root/command"
 mke2fs -q -t ext4 -d "$work/root" "$work/disk" 1G >/dev/null
@@ -99,6 +101,6 @@ esac
 ! grep -q '^ *--- SKIP' "$work/out" || fail 'a test was skipped'
 if [ $# = 0 ]; then
 	for test in $(sed -n 's/^func \(Test[A-Z][A-Za-z0-9]*\)(t \*testing.T.*/\1/p' internal/sandbox/*_test.go); do
-		[ "$test" = "$elsewhere" ] || grep -q "^--- PASS: $test " "$work/out" || fail "$test has not run"
+		[[ $test =~ ^($elsewhere)$ ]] || grep -q "^--- PASS: $test " "$work/out" || fail "$test has not run"
 	done
 fi

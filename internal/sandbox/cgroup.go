@@ -344,12 +344,20 @@ func (g *group) processes() []int {
 }
 
 // kill ends every process of the group, frozen or not (cgroup v2,
-// "cgroup.kill").
+// "cgroup.kill"). To end takes some processor time of their own, and there is
+// no use in making them wait for it.
 func (g *group) kill() error {
 	if g.c.none() {
 		return errNoGroup
 	}
-	return put(g.unified("cgroup.kill"), "1")
+	err := put(g.unified("cgroup.kill"), "1")
+	dir, v2 := g.c.dir("cpu", g.name)
+	if v2 {
+		_ = put(filepath.Join(dir, "cpu.max"), "max")
+	} else {
+		_ = put(filepath.Join(dir, "cpu.cfs_quota_us"), "-1")
+	}
+	return err
 }
 
 var errNoGroup = errors.New("there are no cgroups here")
@@ -394,7 +402,7 @@ func (g *group) remove() {
 }
 
 func removeCgroup(dir string) {
-	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+	for began, wait := time.Now(), time.Millisecond; time.Since(began) < removePatience; wait = min(2*wait, 100*time.Millisecond) {
 		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return
@@ -403,22 +411,30 @@ func removeCgroup(dir string) {
 	}
 }
 
+// removePatience is for many processes that have been killed and have yet to
+// end, on a busy machine.
+const removePatience = 10 * time.Second
+
 // sweep ends and removes the groups for which keep is false, which a server
 // that was killed has left.
 func (c *cgroups) sweep(keep func(name string) bool) {
+	var dirs []string
 	for _, parent := range c.dirs() {
 		entries, err := os.ReadDir(parent)
 		if err != nil {
 			continue
 		}
 		for _, e := range entries {
-			if !e.IsDir() || keep(e.Name()) {
-				continue
+			if e.IsDir() && !keep(e.Name()) {
+				dirs = append(dirs, filepath.Join(parent, e.Name()))
 			}
-			g := &group{c: c, name: e.Name()}
-			_ = g.kill() // it may be gone in the unified hierarchy already
-			removeCgroup(filepath.Join(parent, e.Name()))
 		}
+	}
+	for _, dir := range dirs {
+		_ = (&group{c: c, name: filepath.Base(dir)}).kill() // it may have been killed in another hierarchy
+	}
+	for _, dir := range dirs {
+		removeCgroup(dir)
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hoard WHAT takes of something that the kernel counts by user until there is
-// no more, says how many it has got, and keeps it.
+// hoard WHAT [go] takes of something that the kernel counts by user until there
+// is no more, says how many it has got, and keeps it, or exits with code 3.
 func hoard(args []string) {
 	runtime.LockOSThread() // a thread has its own mask of signals
 	take := map[string]func(n int) error{
@@ -26,6 +26,9 @@ func hoard(args []string) {
 			fmt.Println("hoarded", n, err)
 			break
 		}
+	}
+	if len(args) > 1 {
+		os.Exit(3)
 	}
 	sleep(nil)
 }
