@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -95,6 +96,9 @@ func TestDocumentsNameRealPaths(t *testing.T) {
 	for _, f := range files(t, ".md") {
 		doc := text(t, f)
 		for _, m := range treePath.FindAllStringSubmatch(doc, -1) {
+			if provedBy.MatchString(m[0]) {
+				continue // see TestAttacksNameRealTests
+			}
 			if found, err := filepath.Glob(filepath.Join(root, m[1])); err != nil || len(found) == 0 {
 				t.Errorf("%s names %s, which is not there", f, m[1])
 			}
@@ -105,6 +109,58 @@ func TestDocumentsNameRealPaths(t *testing.T) {
 			}
 		}
 	}
+}
+
+// provedBy is a test in a document: directory.Function, or
+// directory.Function/case.
+var provedBy = regexp.MustCompile("`((?:internal|test)/[a-z0-9/]+)\\.(Test\\w+)(?:/([^`]+))?`")
+
+// Every row of the table of attacks names tests, and they are there.
+func TestAttacksNameRealTests(t *testing.T) {
+	t.Parallel()
+	_, table, found := strings.Cut(text(t, "docs/security.md"), "| attack | what happens | shown by |\n")
+	if !found {
+		t.Fatal("docs/security.md has no table of attacks")
+	}
+	rows := 0
+	for row := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(row, "| \n"), " | ")
+		if len(cells) != 3 {
+			if rows > 0 && !strings.HasPrefix(row, "|") {
+				break
+			}
+			continue // the line below the head
+		}
+		rows++
+		proofs := provedBy.FindAllStringSubmatch(cells[2], -1)
+		if len(proofs) == 0 {
+			t.Errorf("no test shows what happens to %q", cells[0])
+		}
+		for _, p := range proofs {
+			if dir, test, of := p[1], p[2], p[3]; !hasTest(t, dir, test, of) {
+				t.Errorf("to show %q there is no %s", cells[0], p[0])
+			}
+		}
+	}
+	if rows < 25 {
+		t.Errorf("the table has only %d rows: does the test still see them?", rows)
+	}
+}
+
+// hasTest reports whether the tests of a directory declare a test, and name
+// the case of it. The cases of TestDriver are the suite's.
+func hasTest(t *testing.T, dir, test, of string) bool {
+	t.Helper()
+	declared, named := false, of == ""
+	for _, f := range files(t, ".go") {
+		if d := filepath.Dir(f); d != dir && (test != "TestDriver" || d != "internal/drivertest") {
+			continue
+		}
+		src := text(t, f)
+		declared = declared || strings.HasSuffix(f, "_test.go") && strings.Contains(src, "func "+test+"(")
+		named = named || strings.Contains(src, strconv.Quote(of))
+	}
+	return declared && named
 }
 
 func TestArchitectureNamesRealFunctions(t *testing.T) {

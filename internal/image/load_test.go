@@ -285,6 +285,8 @@ func TestLoadRefuses(t *testing.T) {
 		"layer, garbage":      {layerOf(layer{bytes.Repeat([]byte("x"), 2000), ociLayer, bytes.Repeat([]byte("x"), 2000)}), core.KindInvalid, core.CodeInvalid, "damaged"},
 		"gzip bomb":           {layerOf(bomb(t, gzipped)), core.KindTooLarge, core.CodeTooLarge, "decompression bomb"},
 		"zstd bomb":           {layerOf(bomb(t, zstded)), core.KindTooLarge, core.CodeTooLarge, "decompression bomb"},
+		"gzip bomb around":    {gzipped(t, tarOf(t, entry{name: "zeros", body: strings.Repeat("\x00", 64<<20)})), core.KindTooLarge, core.CodeTooLarge, ""},
+		"zstd bomb around":    {zstded(t, tarOf(t, entry{name: "zeros", body: strings.Repeat("\x00", 64<<20)})), core.KindTooLarge, core.CodeTooLarge, ""},
 		"large layer":         {layerOf(plainLayer(t, entry{name: "f", body: strings.Repeat("xyz", 9<<20/3)})), core.KindTooLarge, core.CodeTooLarge, "larger than 8MiB"},
 		"many entries":        {layerOf(plainLayer(t, slices.Repeat([]entry{{name: "f"}}, 1001)...)), core.KindTooLarge, core.CodeTooLarge, "more than 1000 entries"},
 		"large image":         {simple(t, "x", random(t, 1), random(t, 2), random(t, 3)), core.KindTooLarge, core.CodeTooLarge, "larger than 16MiB"},
