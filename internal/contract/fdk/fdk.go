@@ -65,7 +65,7 @@ type Contract struct {
 
 // New makes a contract that reaches instances by the dialer.
 func New(d Dialer, opts Options) *Contract {
-	return &Contract{dialer: d, node: opts.Node, web: web.New(sockets{d}, web.Options{MaxIdle: 1, Place: place})}
+	return &Contract{dialer: d, node: opts.Node, web: web.New(sockets{d}, web.Options{MaxIdle: 1, Chunked: true, Place: place})}
 }
 
 // sockets is the dialer of package web, which knows ports.

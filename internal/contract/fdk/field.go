@@ -34,10 +34,6 @@ func (x *exchange) prepare(call *core.Call) {
 		Method: http.MethodPost, Path: "/call", Host: "localhost", Scheme: r.Scheme, Remote: r.Remote,
 		Header: header, Body: r.Body, Length: r.Length,
 	}
-	if r.Body != nil && r.Length > 0 {
-		x.whole = measured{body: r.Body, left: r.Length}
-		x.req.Body, x.req.Length = &x.whole, -1 // Fn sends every body in chunks
-	}
 	connection := r.Header["Connection"]
 	for name, values := range r.Header {
 		if hopByHop(name) || connection != nil && listed(connection, name) {
@@ -45,7 +41,7 @@ func (x *exchange) prepare(call *core.Call) {
 		}
 		switch {
 		case !x.trigger:
-			if !own(name) {
+			if !own(name) && name != "Expect" { // which was met when the body was asked for
 				header[name] = values
 			}
 		case name == contentType:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -29,34 +28,6 @@ type exchange struct {
 	dropped int         // bytes of a body that nobody gets
 	passed  int64       // bytes of the body that the caller got
 	own     [4]string   // backing of the fields that are set for each call
-	whole   measured    // the request's body
-}
-
-// measured is a body that must not end before its length.
-type measured struct {
-	body io.Reader
-	left int64
-}
-
-// Read reads some of the body.
-func (m *measured) Read(p []byte) (int, error) {
-	if m.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := m.body.Read(p[:min(int64(len(p)), m.left)])
-	m.left -= int64(n)
-	if errors.Is(err, io.EOF) && m.left > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err //nolint:wrapcheck // it stands in for the body
-}
-
-// SetReadDeadline makes a Read give up.
-func (m *measured) SetReadDeadline(t time.Time) error {
-	if r, ok := m.body.(interface{ SetReadDeadline(t time.Time) error }); ok {
-		return r.SetReadDeadline(t) //nolint:wrapcheck // it stands in for the body
-	}
-	return errors.ErrUnsupported
 }
 
 var exchanges = sync.Pool{New: func() any {

@@ -16,6 +16,7 @@ type framing int
 const (
 	noBody   framing = iota
 	inlined          // with the head, in one write
+	wrapped          // with the head, in one write, as one chunk
 	measured         // behind the head, with a length
 	chunks           // behind the head, in chunks
 )
@@ -26,14 +27,19 @@ func (f framing) streamed() bool { return f >= measured }
 // framingOf chooses how a request's body goes out. Trailers need chunks, also
 // where the length is known, which HTTP/2 allows; a body that is sent on
 // demand cannot go with the head.
-func framingOf(r *core.Request) framing {
+func framingOf(r *core.Request, chunked bool) framing {
 	switch {
 	case r.Body == nil || r.Length == 0:
 		return noBody
 	case r.Length < 0 || r.Trailer != nil && len(r.Trailer()) > 0:
 		return chunks
 	case r.Length > inlineBody || expects(r):
+		if chunked {
+			return chunks
+		}
 		return measured
+	case chunked:
+		return wrapped
 	}
 	return inlined
 }
@@ -82,7 +88,7 @@ func (x *exchange) appendHead(b []byte) ([]byte, error) {
 		b = append(b, "Content-Length: "...)
 		b = strconv.AppendInt(b, r.Length, 10)
 		b = append(b, "\r\n"...)
-	case chunks:
+	case chunks, wrapped:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 		b = appendAnnounced(b, r)
 	}

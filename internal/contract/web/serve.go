@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -108,7 +109,7 @@ func (x *exchange) run(ctx context.Context) error {
 // prepare writes the request's head, and a small body, into the buffer.
 func (x *exchange) prepare() error {
 	r := x.call.Request
-	x.framing = framingOf(r)
+	x.framing = framingOf(r, x.c.opts.Chunked)
 	if x.framing == noBody {
 		if r.Header["Upgrade"] != nil {
 			x.upgrade = x.offered(r)
@@ -120,8 +121,16 @@ func (x *exchange) prepare() error {
 	if x.out, err = x.appendHead(x.out[:0]); err != nil {
 		return err
 	}
-	if x.framing == inlined {
+	switch x.framing {
+	case inlined:
 		return x.inline(r.Body, int(r.Length))
+	case wrapped:
+		x.out = append(strconv.AppendInt(x.out, r.Length, 16), "\r\n"...)
+		if err := x.inline(r.Body, int(r.Length)); err != nil {
+			return err
+		}
+		x.out = append(x.out, "\r\n"...)
+		x.out = appendEnd(x.out, r)
 	}
 	return nil
 }

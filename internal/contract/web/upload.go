@@ -134,6 +134,9 @@ func (u *upload) sendChunked(buf []byte) error {
 			u.sent += int64(n)
 		}
 		if errors.Is(err, io.EOF) {
+			if length := u.request.Length; u.sent < length {
+				return bodyError(err, u.sent, length)
+			}
 			break
 		}
 		if err != nil {

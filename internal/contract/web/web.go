@@ -30,6 +30,8 @@ type Options struct {
 	// KeepIdle is how long an idle connection is used again; 0 means one
 	// second. See the package's comment for why it is so short.
 	KeepIdle time.Duration
+	// Chunked sends every body in chunks, also one whose length is known.
+	Chunked bool
 	// Place is what messages call the place where the process listens; "" means
 	// its port.
 	Place string
