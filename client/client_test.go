@@ -101,6 +101,7 @@ func TestTheOtherNouns(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := &backend{runs: []core.Run{{ID: 5, State: core.StateRunning, CreatedAt: born}, {ID: 6, State: core.StateSucceeded, CreatedAt: born}}}
+	b.runs[0].Usage.CPU, b.runs[0].Samples = 7*time.Millisecond, []core.UsageSample{{At: time.Second, Memory: 9}}
 	c := start(t, b, nil)
 	if l, err := c.Apps(ctx, client.Page{}); err != nil || len(l.Items) != 1 || l.Items[0].Name != "shop" {
 		t.Errorf("apps: %+v, %v", l, err)
@@ -130,6 +131,9 @@ func TestTheOtherNouns(t *testing.T) {
 	}
 	if r, err := c.Run(ctx, core.RunID(5).String()); err != nil || r.State != api.StateRunning {
 		t.Errorf("run: %+v, %v", r, err)
+	}
+	if u, err := c.RunUsage(ctx, core.RunID(5).String()); err != nil || u.CPUMS != 7 || len(u.Samples) != 1 || u.Samples[0].MemoryBytes != 9 {
+		t.Errorf("usage: %+v, %v", u, err)
 	}
 	if r, err := c.CancelRun(ctx, core.RunID(5).String()); err != nil || r.State != api.StateCancelled {
 		t.Errorf("cancel: %+v, %v", r, err)
