@@ -2,11 +2,9 @@ package e2e_test
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -444,57 +442,6 @@ functions:
 	s.get(t, "/f/full/web/hello").want(t, 200)
 	// An idle instance makes room.
 	s.get(t, "/f/full/job").want(t, 200)
-}
-
-// Twenty new versions under fire: no request is lost, and each is answered by
-// one version or another.
-func TestDeployLosesNoRequest(t *testing.T) {
-	t.Parallel()
-	s := shared.get(t)
-	manifest := func(n int) string {
-		return fmt.Sprintf("functions:\n  f: {image: \"misbehave:1\", memory: 64MiB, command: [/misbehave, web], env: {WHO: v%d}}\n", n)
-	}
-	s.deploy(t, "redeploy", manifest(0))
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var clients sync.WaitGroup
-	var calls atomic.Int64
-	for range 4 {
-		clients.Go(func() {
-			for ctx.Err() == nil {
-				a := try(s.request(t.Context(), t, "POST", "/f/redeploy/f/hello", strings.NewReader("x")))
-				if a.err != nil || a.status != 200 || !strings.HasPrefix(a.body, "hello v") {
-					t.Errorf("a call was lost: %+v", a)
-					return
-				}
-				calls.Add(1)
-			}
-		})
-	}
-	for n := 1; n <= 20; n++ {
-		s.deploy(t, "redeploy", manifest(n))
-		if a := s.get(t, "/f/redeploy/f/hello").want(t, 200); a.body != fmt.Sprintf("hello v%d\n", n) {
-			t.Errorf("after the deploy of version %d it answers %q", n, a.body)
-		}
-	}
-	stop()
-	clients.Wait()
-	if f := decode[api.Function](t, s.does(t, "function", "show", "redeploy/f", "--json")); f.Version != 21 {
-		t.Errorf("there should be version 21: %+v", f)
-	}
-	t.Logf("%d calls while 20 versions were deployed", calls.Load())
-	until(t, "only instances of the last version are left", patience, func() ([]api.Instance, bool) {
-		list := s.instances(t, "redeploy")
-		for _, i := range list {
-			if i.Version != 21 {
-				return list, false
-			}
-		}
-		return list, true
-	})
-	if failed := s.runs(t, "app=redeploy&state=failed"); len(failed) != 0 {
-		t.Errorf("runs have failed: %+v", failed[0])
-	}
 }
 
 // An instance that nobody calls ends after its time.

@@ -29,10 +29,13 @@ func main() {
 	}
 	behave, ok := map[string]func([]string){
 		// web servers
-		"web":   func([]string) { serve() },
-		"deaf":  func([]string) { ignoreTerm(); serve() },
-		"late":  func(a []string) { wait(a[0]); serve() },
-		"never": func([]string) { fmt.Println("I have better things to do"); forever() },
+		"web":  func([]string) { serve() },
+		"deaf": func([]string) { ignoreTerm(); serve() },
+		// impatient closes a connection on which nothing came for so long.
+		"impatient": func(a []string) { serveFor(must(time.ParseDuration(a[0]))) },
+		"mortal":    func(a []string) { go func() { wait(a[0]); os.Exit(3) }(); serve() },
+		"late":      func(a []string) { wait(a[0]); serve() },
+		"never":     func([]string) { fmt.Println("I have better things to do"); forever() },
 		// jobs
 		"cat":   func([]string) { must(io.Copy(os.Stdout, os.Stdin)) },
 		"print": func(a []string) { fmt.Print(strings.Join(a, " ")) },
@@ -272,14 +275,19 @@ func dial([]string) {
 }
 
 // serve is a web server, on loopback only: the server enters the sandbox.
-func serve() {
-	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func serve() { serveFor(0) }
+
+// serveFor closes connections that are idle for so long; 0 never.
+func serveFor(idle time.Duration) {
+	s := http.Server{Addr: "127.0.0.1:" + os.Getenv("PORT"), IdleTimeout: idle}
+	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f := paths[r.URL.Path]; f != nil {
 			f(w, r)
 			return
 		}
 		echo(w, r)
-	})))
+	})
+	log.Fatal(s.ListenAndServe())
 }
 
 func number(r *http.Request, name string) int { return must(strconv.Atoi(r.FormValue(name))) }
