@@ -13,6 +13,8 @@ ip iproute2
 nft nftables
 iptables iptables
 setpriv util-linux
+pasta passt
+newuidmap uidmap
 npm npm
 pip3 python3-pip
 dockerd docker.io

@@ -20,6 +20,9 @@ type Capabilities struct {
 	// Memory, CPU and Pids are set when these limits are enforced. Where they
 	// are not, functions run without, and Missing says so.
 	Memory, CPU, Pids bool
+	// OneUser is set when every process runs as the same user, whichever the
+	// image or the function names; Missing says why.
+	OneUser bool
 	// WritableRoot is set when instances can have a root to write to whose size
 	// is bounded ([InstanceSpec.Root]).
 	WritableRoot bool
@@ -103,7 +106,7 @@ func (c Capabilities) Names() []string {
 	}{
 		{"sockets", c.Sockets}, {"freeze", c.Freeze}, {"detach", c.Detach},
 		{"limit_memory", c.Memory}, {"limit_cpu", c.CPU}, {"limit_pids", c.Pids},
-		{"weight_cpu", c.CPUWeight}, {"writable_root", c.WritableRoot}, {"mounts", c.Mounts},
+		{"users", !c.OneUser && c.Driver != ""}, {"weight_cpu", c.CPUWeight}, {"writable_root", c.WritableRoot}, {"mounts", c.Mounts},
 	} {
 		if f.set {
 			names = append(names, f.name)

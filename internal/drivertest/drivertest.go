@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,8 +31,9 @@ type Harness struct {
 	Load  func(t testing.TB, tar io.Reader) string
 	World World
 	// Can says what the driver can do. What is promised only by some is checked
-	// of those that say so: freezing, a writable root, mounts, weights. One that can
-	// mount directories was opened with those of [Directories].
+	// of those that say so; of the others, that they refuse it, or say that it is
+	// missing. One that can mount directories was opened with those of
+	// [Directories].
 	Can core.Capabilities
 	// Peaks is the driver itself if it can tell the peak of memory since some
 	// time, else nil.
@@ -71,32 +73,55 @@ type suite struct {
 func Run(t *testing.T, open func(t *testing.T) Harness) {
 	s := &suite{Harness: open(t), images: map[string]string{}}
 	s.base = s.Load(t, Tar(t, Base(t, Misbehave)))
-	groups := []map[string]func(*testing.T, *suite){starting, streaming, limiting, stopping, dialing, networking}
-	if s.Sockets != nil {
-		groups = append(groups, socketing)
-	}
-	if s.Peaks != nil {
-		groups = append(groups, peaking)
-	}
-	if s.Can.Freeze {
-		groups = append(groups, freezing)
-	}
-	if s.Can.WritableRoot {
-		groups = append(groups, rooting)
-	}
-	if s.Can.Mounts {
-		groups = append(groups, mounting)
-	}
-	if s.Can.CPUWeight {
-		groups = append(groups, weighing)
-	}
-	for _, group := range groups {
+	for _, group := range s.groups() {
 		for name, test := range group {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				test(t, s)
 			})
 		}
+	}
+}
+
+// groups are the tests that hold a driver to what it says it can do, and to
+// its refusals where it says that it cannot.
+func (s *suite) groups() []map[string]func(*testing.T, *suite) {
+	either := func(can bool, does, lacks map[string]func(*testing.T, *suite)) map[string]func(*testing.T, *suite) {
+		if can {
+			return does
+		}
+		return lacks
+	}
+	groups := []map[string]func(*testing.T, *suite){
+		starting, streaming, limiting, stopping, dialing, networking,
+		either(slices.Contains(s.Can.Networks, core.NetworkEgress), leaving, confined),
+		either(s.Can.Memory, limitingMemory, unlimitedMemory),
+		either(s.Can.CPU, limitingCPU, unlimitedCPU),
+		either(s.Can.Pids, limitingPids, unlimitedPids),
+		either(s.Can.Freeze, freezing, notFreezing),
+		either(s.Can.WritableRoot, rooting, nil),
+		either(s.Can.WritableRoot && s.Can.Memory, rootingMemory, nil),
+		either(s.Can.Mounts, mounting, notMounting),
+		either(s.Can.CPUWeight, weighing, nil),
+	}
+	if s.Sockets != nil {
+		groups = append(groups, socketing)
+	}
+	if s.Peaks != nil {
+		groups = append(groups, peaking)
+	}
+	return groups
+}
+
+// networks are those that instances can have.
+func (s *suite) networks() []core.Network { return s.Can.Networks }
+
+// missing checks that the driver says of something that it is missing, and why.
+func (s *suite) missing(t *testing.T, name string) {
+	t.Helper()
+	i := slices.IndexFunc(s.Can.Missing, func(m core.Shortcoming) bool { return m.Name == name })
+	if i < 0 || s.Can.Missing[i].Why == "" {
+		t.Errorf("it does not say that it lacks %q, and why: %+v", name, s.Can.Missing)
 	}
 }
 

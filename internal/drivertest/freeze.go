@@ -19,6 +19,21 @@ var freezing = map[string]func(*testing.T, *suite){
 	"a frozen instance is killed at once":            killsFrozen,
 }
 
+// notFreezing is for the others.
+var notFreezing = map[string]func(*testing.T, *suite){
+	"freezing that cannot be done is refused": func(t *testing.T, s *suite) {
+		p := s.start(t, "serve", "127.0.0.1:8080")
+		p.Out.Await(t, "listening")
+		if err := s.Driver.Freeze(Context(t), p.ID); !core.IsKind(err, core.KindNotImplemented) {
+			t.Errorf("the error is %v", err)
+		}
+		if got := Get(t, s.dial(t, p.ID, 8080), "/"); got != "hello" {
+			t.Errorf("after that it answers %q", got)
+		}
+		p.Stop(Patience)
+	},
+}
+
 func (s *suite) freeze(t testing.TB, id core.InstanceID) {
 	t.Helper()
 	if err := s.Driver.Freeze(Context(t), id); err != nil {

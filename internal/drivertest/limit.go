@@ -12,20 +12,66 @@ import (
 )
 
 var limiting = map[string]func(*testing.T, *suite){
+	"another kill is not taken for one for memory":        tellsKills,
+	"the size of /tmp holds":                              limitsTmp,
+	"the limit of open files holds":                       limitsFiles,
+	"Usage tells processor and memory, also after an end": tellsUsage,
+}
+
+var limitingMemory = map[string]func(*testing.T, *suite){
 	"the memory limit ends the process and is told":        limitsMemory,
 	"the memory limit counts /tmp and /dev/shm":            limitsMemoryFiles,
 	"the memory limit counts files without bytes":          limitsInodes,
 	"a process killed for memory is told from its parent":  tellsChildOOM,
 	"a kill by the driver is not taken for one for memory": tellsStopAfterOOM,
 	"a memory limit too small to start is told as such":    tellsStartOOM,
-	"throttling by the processor limit is told":            tellsThrottling,
-	"another kill is not taken for one for memory":         tellsKills,
-	"the size of /tmp holds":                               limitsTmp,
-	"the limit of processes holds":                         limitsPids,
-	"a fork bomb is contained and can be stopped":          containsBomb,
-	"the limit of open files holds":                        limitsFiles,
-	"the processor limit holds":                            limitsCPU,
-	"Usage tells processor and memory, also after an end":  tellsUsage,
+}
+
+var limitingCPU = map[string]func(*testing.T, *suite){
+	"throttling by the processor limit is told": tellsThrottling,
+	"the processor limit holds":                 limitsCPU,
+}
+
+var limitingPids = map[string]func(*testing.T, *suite){
+	"the limit of processes holds":                limitsPids,
+	"a fork bomb is contained and can be stopped": containsBomb,
+}
+
+// A driver without limits says so, and runs functions as if there were none.
+var unlimitedMemory = map[string]func(*testing.T, *suite){
+	"a memory limit that is not enforced ends nothing": func(t *testing.T, s *suite) {
+		s.missing(t, "limits")
+		spec := Spec(s.base, "eat", "memory", "60")
+		spec.Memory = 32 * core.MiB
+		p := Start(t, s.Driver, spec, nil)
+		p.Code(0)
+		if u := p.Wait().Usage; u.PeakMemory < 60*core.MiB {
+			t.Errorf("the peak of memory of one that used 60 MiB is told as %d bytes", u.PeakMemory)
+		}
+	},
+}
+
+var unlimitedCPU = map[string]func(*testing.T, *suite){
+	"a processor limit that is not enforced throttles nothing": func(t *testing.T, s *suite) {
+		s.missing(t, "limits")
+		spec := Spec(s.base, "spin")
+		spec.CPU = 10
+		p := Start(t, s.Driver, spec, nil)
+		Eventually(t, "it has used 300 ms", func() bool { return s.usage(t, p.ID).CPU >= 300*time.Millisecond })
+		p.Stop(0)
+		if u := p.Wait().Usage; u.Throttled != 0 {
+			t.Errorf("it was throttled for %s", u.Throttled)
+		}
+	},
+}
+
+var unlimitedPids = map[string]func(*testing.T, *suite){
+	"a limit of processes that is not enforced is told": func(t *testing.T, s *suite) {
+		s.missing(t, "limits")
+		spec := Spec(s.base, "exit", "0")
+		spec.Pids = 1
+		Start(t, s.Driver, spec, nil).Code(0)
+	},
 }
 
 func limitsMemory(t *testing.T, s *suite) {

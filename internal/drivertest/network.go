@@ -9,12 +9,41 @@ import (
 )
 
 var networking = map[string]func(*testing.T, *suite){
-	"egress reaches other machines":                reachesOutside,
-	"egress resolves names":                        resolves,
-	"egress reaches neither host nor metadata":     staysOut,
-	"egress reaches no other instance":             staysApart,
 	"network none has loopback and no way out":     hasNoWayOut,
 	"an instance's own name and localhost resolve": knowsItself,
+}
+
+// leaving is for drivers that have the network egress, confined for others.
+var leaving = map[string]func(*testing.T, *suite){
+	"egress reaches other machines":            reachesOutside,
+	"egress resolves names":                    resolves,
+	"egress reaches neither host nor metadata": staysOut,
+	"egress reaches no other instance":         staysApart,
+	"many instances at once have the network":  leavesAtOnce,
+}
+
+var confined = map[string]func(*testing.T, *suite){
+	"egress that cannot be had is refused": func(t *testing.T, s *suite) {
+		s.missing(t, "network")
+		if _, err := s.Driver.Start(Context(t), s.egress("exit", "0"), core.Stdio{}); !core.IsKind(err, core.KindNotImplemented) {
+			t.Errorf("the error is %v", err)
+		}
+	},
+}
+
+// leavesAtOnce has several instances go the same way at the same time.
+func leavesAtOnce(t *testing.T, s *suite) {
+	var all []*Process
+	for range 8 {
+		all = append(all, Start(t, s.Driver, s.egress("dial", s.World.Outside), nil))
+	}
+	for _, p := range all {
+		got := map[string]string{}
+		p.JSON(&got)
+		if got[s.World.Outside] != "mayfly" {
+			t.Errorf("%s answers %q", s.World.Outside, got[s.World.Outside])
+		}
+	}
 }
 
 func (s *suite) egress(args ...string) core.InstanceSpec {
@@ -89,7 +118,7 @@ func hasNoWayOut(t *testing.T, s *suite) {
 }
 
 func knowsItself(t *testing.T, s *suite) {
-	for _, network := range []core.Network{core.NetworkNone, core.NetworkEgress} {
+	for _, network := range s.networks() {
 		for _, name := range []string{"localhost", "misbehave"} {
 			spec := Spec(s.base, "lookup", name)
 			spec.Network = network

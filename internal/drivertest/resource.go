@@ -16,8 +16,22 @@ var rooting = map[string]func(*testing.T, *suite){
 	"a writable root can be written to, and no other instance sees it": writesRoot,
 	"the size of a writable root holds":                                limitsRoot,
 	"the number of files in a writable root is bounded":                limitsRootFiles,
-	"the memory limit counts a writable root":                          limitsRootMemory,
 	"a root that is not writable cannot be written to":                 keepsRoot,
+}
+
+var rootingMemory = map[string]func(*testing.T, *suite){
+	"the memory limit counts a writable root": limitsRootMemory,
+}
+
+// notMounting is for drivers that cannot mount directories of the host.
+var notMounting = map[string]func(*testing.T, *suite){
+	"a mount that cannot be had is refused": func(t *testing.T, s *suite) {
+		spec := s.mounted(core.Mount{Name: DirectoryData, Path: "/data"})
+		spec.Command = []string{"/misbehave", "exit", "0"}
+		if _, err := s.Driver.Start(Context(t), spec, core.Stdio{}); err == nil {
+			t.Error("it starts without the mount")
+		}
+	},
 }
 
 var mounting = map[string]func(*testing.T, *suite){

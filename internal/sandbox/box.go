@@ -50,6 +50,7 @@ type box struct {
 	sockets *socket.Dir
 	// spent is what init and its descendants have used, once it has ended.
 	spent atomic.Pointer[unix.Rusage]
+	most  atomic.Int64 // bytes, the peak of memory as it was told, without a cgroup
 }
 
 // slots hands out the numbers that give a box its ids, address and cgroup.

@@ -15,7 +15,8 @@ func (d *Driver) Capabilities() core.Capabilities {
 		Networks: []core.Network{core.NetworkNone},
 		Sockets:  true, Freeze: !d.cgroups.none(), Detach: !d.ids.plain,
 		Memory: d.cgroups.enforces("memory"), CPU: d.cgroups.enforces("cpu"), Pids: d.cgroups.enforces("pids"),
-		CPUWeight: d.cgroups.enforces("cpu"), WritableRoot: true, Mounts: true,
+		CPUWeight: d.cgroups.enforces("cpu"), WritableRoot: true, Mounts: !d.ids.plain,
+		OneUser: d.ids.plain && d.ids.count == 1,
 	}
 	if d.network != nil {
 		c.Networks = []core.Network{core.NetworkEgress, core.NetworkNone}
@@ -52,7 +53,7 @@ func (i ids) missing(notice string) []core.Shortcoming {
 	const asRoot = "run the server as root"
 	out := []core.Shortcoming{
 		{Name: "detach", Why: "instances cannot outlive a server that runs as a plain user", Remedy: asRoot},
-		{Name: "mounts", Why: "functions can read directories of the host but not write to them", Remedy: asRoot},
+		{Name: "mounts", Why: "a server that runs as a plain user cannot map the ids of directories of the host", Remedy: asRoot},
 	}
 	if i.count > 1 {
 		return append(out, core.Shortcoming{

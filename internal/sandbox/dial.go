@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/sandbox/network"
 	"github.com/dayfly-io/dayfly/internal/socket"
 )
 
@@ -154,9 +154,9 @@ type socketAnswer struct {
 func newDoorway() (*doorway, error) {
 	w := &doorway{asks: make(chan socketAsk), stop: make(chan struct{})}
 	ready := make(chan error)
-	w.wg.Go(func() {
-		// Never unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
+	w.wg.Add(1)
+	go network.OnThread(func() {
+		defer w.wg.Done()
 		home, err := emptyHome()
 		ready <- err
 		if err != nil {
@@ -174,6 +174,7 @@ func newDoorway() (*doorway, error) {
 		}
 	})
 	if err := <-ready; err != nil {
+		w.wg.Wait()
 		return nil, err
 	}
 	return w, nil

@@ -23,11 +23,11 @@ type directory struct {
 
 // openDirectories opens what an administrator has allowed.
 func (d *Driver) openDirectories(allowed []core.HostDirectory) error {
+	if d.ids.plain && len(allowed) > 0 {
+		return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented,
+			"functions cannot mount directories of the host (%s) from a server that runs as a plain user: leave --allow-mount out, or start the server as root", allowed[0].Path)
+	}
 	for _, a := range allowed {
-		if d.ids.plain && !a.ReadOnly {
-			return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented, "functions of a server that runs as a plain user cannot write to directories of the host: "+
-				"allow %[1]s to be read only (--allow-mount %[1]s=%[2]s:ro), or start the server as root", a.Name, a.Path)
-		}
 		fd, err := unix.Openat2(unix.AT_FDCWD, a.Path, &unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_NO_MAGICLINKS,
@@ -82,10 +82,6 @@ func (a *directory) owner(writes bool) (uid, gid uint32, err error) {
 func (d *Driver) proveDirectories(b *box) error {
 	for i := range d.allowed {
 		a := &d.allowed[i]
-		if d.ids.plain {
-			a.bare = true // only root of the machine can map ids
-			continue
-		}
 		userns, err := d.userNamespace(1, 1, b.outerID(1), b.outerID(1))
 		if err != nil {
 			return err

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dayfly-io/dayfly/internal/sandbox"
 )
 
 // apart tells a child of the test binary what it is for: "" runs in namespaces
@@ -27,6 +29,10 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "make the network of the tests:", err)
 			os.Exit(1)
 		}
+		os.Exit(m.Run())
+	case "plain user":
+		_, err := sandbox.Enter()
+		fatal("enter a user namespace", err)
 		os.Exit(m.Run())
 	default:
 		roles[role]()

@@ -24,7 +24,7 @@ import (
 )
 
 // roles are the programs that tests start as children of the test binary.
-var roles = map[string]func(){"victim": victim}
+var roles = map[string]func(){"victim": victim, "make plain world": makePlainWorld}
 
 // order is what a victim is to start.
 type order struct {

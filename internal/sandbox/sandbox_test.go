@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/drivertest"
 	"github.com/dayfly-io/dayfly/internal/image"
 	"github.com/dayfly-io/dayfly/internal/sandbox"
@@ -18,7 +19,11 @@ func TestDriver(t *testing.T) {
 	drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 		f := fixtureIn(t, t.TempDir())
 		f.openImages(t)
-		f.driver = f.openDriver(t, sandbox.Options{Directories: drivertest.Directories(t, f.dir)})
+		var allowed []core.HostDirectory
+		if _, plain := plainly(); !plain {
+			allowed = drivertest.Directories(t, f.dir)
+		}
+		f.driver = f.openDriver(t, sandbox.Options{Directories: allowed})
 		return drivertest.Harness{Driver: f.driver, Peaks: f.driver, Can: f.driver.Capabilities(), Sockets: f.driver, World: world, Load: f.load}
 	})
 }
@@ -60,7 +65,11 @@ func (f *fixture) open(t testing.TB) {
 
 func (f *fixture) openImages(t testing.TB) {
 	t.Helper()
-	images, err := image.Open(filepath.Join(f.dir, "images"), image.Options{})
+	owners, err := sandbox.Owners()
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, err := image.Open(filepath.Join(f.dir, "images"), image.Options{Owners: owners})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
@@ -34,7 +36,7 @@ func (b *box) processUsage() core.Usage {
 	if spent := b.spent.Load(); spent != nil {
 		return core.Usage{
 			CPU:        time.Duration(spent.Utime.Nano() + spent.Stime.Nano()),
-			PeakMemory: core.Bytes(spent.Maxrss) * core.KiB, // getrusage(2)
+			PeakMemory: max(core.Bytes(spent.Maxrss)*core.KiB, core.Bytes(b.most.Load())), // getrusage(2)
 		}
 	}
 	var u core.Usage
@@ -43,6 +45,9 @@ func (b *box) processUsage() core.Usage {
 		u.CPU += one.CPU
 		u.Memory += one.Memory
 		u.PeakMemory += one.PeakMemory
+	}
+	for most := b.most.Load(); int64(u.PeakMemory) > most && !b.most.CompareAndSwap(most, int64(u.PeakMemory)); {
+		most = b.most.Load()
 	}
 	return u
 }
@@ -75,6 +80,17 @@ func descendants(pid int) []int {
 	return out
 }
 
+// ownCPU gives the processor time of a process's threads: its clock, whose
+// number is made of the process's (clock_getcpuclockid(3)).
+func ownCPU(pid int) time.Duration {
+	const sched = 2
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|sched), &ts); err != nil {
+		return 0 // it has ended
+	}
+	return time.Duration(ts.Nano())
+}
+
 // clockTick is the unit of processor times in /proc/pid/stat: USER_HZ, which
 // is 100 on every architecture that Dayfly is built for.
 const clockTick = 10 * time.Millisecond
@@ -83,7 +99,7 @@ const clockTick = 10 * time.Millisecond
 func usageOf(pid int) core.Usage {
 	var u core.Usage
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil {
-		u.CPU = cpuOf(string(b))
+		u.CPU = ownCPU(pid) + cpuOfChildren(string(b))
 	}
 	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
 		for line := range strings.Lines(string(b)) {
@@ -103,16 +119,16 @@ func kibibytes(v string) core.Bytes {
 	return core.Bytes(n) * core.KiB
 }
 
-// cpuOf sums utime, stime, cutime and cstime of a /proc/pid/stat (proc(5)). The
-// second field, the program's name, may have anything in it.
-func cpuOf(stat string) time.Duration {
+// cpuOfChildren sums cutime and cstime of a /proc/pid/stat (proc(5)). The second
+// field, the program's name, may have anything in it.
+func cpuOfChildren(stat string) time.Duration {
 	_, rest, ok := strings.Cut(stat[max(strings.LastIndexByte(stat, ')'), 0):], ") ")
 	f := strings.Fields(rest)
 	if !ok || len(f) < 15 {
 		return 0
 	}
 	var ticks int64
-	for _, v := range f[11:15] {
+	for _, v := range f[13:15] {
 		n, _ := strconv.ParseInt(v, 10, 64)
 		ticks += n
 	}

@@ -29,7 +29,8 @@ const (
 var world = drivertest.World{
 	Outside: outsideAddress + ":7",
 	Forbidden: map[string]string{
-		"the host": hostAddress + ":8080", "the host's link-local address": "169.254.7.7:8080", "metadata": metadata + ":80",
+		"the host": hostAddress + ":8080", "the host's link-local address": "169.254.7.7:8080",
+		"another address of the host": "198.51.100.1:8080", "metadata": metadata + ":80",
 	},
 	Name: hostName, Address: hostNameIs,
 }
@@ -53,7 +54,7 @@ func makeWorld() error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("join host and outside: %w", err)
 	}
-	if err := setUp("up0", hostAddress+"/24", "169.254.7.7/32"); err != nil {
+	if err := setUp("up0", hostAddress+"/24", "169.254.7.7/32", "198.51.100.1/32"); err != nil {
 		return err
 	}
 	via := &netlink.Route{Gw: net.ParseIP(outsideAddress)}
@@ -131,7 +132,7 @@ func replaceFile(path, text string) error {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close(), unix.Mount(f.Name(), path, "", unix.MS_BIND, ""))
+	return errors.Join(err, f.Chmod(0o644), f.Close(), unix.Mount(f.Name(), path, "", unix.MS_BIND, ""))
 }
 
 // serveEcho sends each line back, for as long as the tests run.

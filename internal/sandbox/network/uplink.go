@@ -46,7 +46,7 @@ func Owned() bool { return mayReturn() }
 type Uplink struct {
 	log    *slog.Logger
 	netns  *os.File
-	path   string // a mount of the namespace, by which pasta finds it
+	path   string // where the namespace is mounted while pasta opens it
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -80,15 +80,11 @@ func (u *Uplink) open(ctx context.Context) error {
 	if u.netns, err = makeNamespace(); err != nil {
 		return err
 	}
-	// pasta gives up the rights by which it could open a file of ours in /proc.
 	f, err := os.OpenFile(u.path, os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("make a place for the namespace: %w", err)
 	}
 	_ = f.Close()
-	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", u.netns.Fd()), u.path, "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount the namespace at %s: %w", u.path, err)
-	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	u.cancel = cancel
 	first := make(chan error, 1)
@@ -105,14 +101,13 @@ func (u *Uplink) open(ctx context.Context) error {
 func makeNamespace() (*os.File, error) {
 	var f *os.File
 	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	go OnThread(func() {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			f, err = os.Open(ownNamespace)
 		}
 		done <- err
-	}()
+	})
 	if err := <-done; err != nil {
 		return nil, fmt.Errorf("make a network namespace: %w", err)
 	}
@@ -156,12 +151,18 @@ func pastaArguments(netns string) []string {
 	return []string{
 		"--netns", netns, "--netns-only", "--foreground", "--quiet", "--ipv4-only", "--config-net", "--ns-ifname", tapName,
 		"--no-map-gw", "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
-		"--no-dhcp", "--no-ndp", "--no-ra", "--no-dhcpv6",
+		"--no-netns-quit", "--no-dhcp", "--no-ndp", "--no-ra", "--no-dhcpv6",
 	}
 }
 
 // run runs pasta once. It calls ready when packets can leave, and gives why pasta has ended.
 func (u *Uplink) run(ctx context.Context, ready func()) error {
+	// pasta gives up the rights by which it could open a file of ours in /proc.
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", u.netns.Fd()), u.path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount the namespace at %s: %w", u.path, err)
+	}
+	unmount := sync.OnceValue(func() error { return unix.Unmount(u.path, unix.MNT_DETACH) })
+	defer unmount()
 	said := &tail{}
 	cmd := exec.CommandContext(ctx, "pasta", pastaArguments(u.path)...)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH")}
@@ -176,6 +177,9 @@ func (u *Uplink) run(ctx context.Context, ready func()) error {
 		_ = cmd.Process.Kill()
 		<-ended
 		return fmt.Errorf("pasta: %w: %s", err, said)
+	}
+	if err := unmount(); err != nil {
+		u.log.Warn("the mount of the uplink's namespace stays", slog.Any("error", err))
 	}
 	ready()
 	return fmt.Errorf("pasta: %w: %s", <-ended, said)
@@ -233,15 +237,8 @@ func (u *Uplink) Close() error {
 	if u.netns == nil {
 		return nil
 	}
-	err := unix.Unmount(u.path, unix.MNT_DETACH)
-	if errors.Is(err, unix.EINVAL) {
-		err = nil // it was not mounted
-	}
-	if err != nil {
-		err = fmt.Errorf("take away the mount of the uplink's namespace: %w", err)
-	}
 	_ = os.Remove(u.path)
-	return errors.Join(err, u.netns.Close())
+	return u.netns.Close()
 }
 
 // tail keeps the last that a program has said, without what pasta says of a system without a log.

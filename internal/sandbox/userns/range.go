@@ -52,7 +52,7 @@ func parseRanges(r io.Reader, name, id string) ([]Range, error) {
 }
 
 // rangesOf gives what a file grants the user of the process; nothing when the
-// file is not there.
+// file is not there, or not to be read.
 func rangesOf(path string) ([]Range, error) {
 	id := strconv.Itoa(os.Getuid())
 	name := ""
@@ -60,7 +60,7 @@ func rangesOf(path string) ([]Range, error) {
 		name = u.Username
 	}
 	f, err := os.Open(path)
-	if os.IsNotExist(err) {
+	if os.IsNotExist(err) || os.IsPermission(err) {
 		return nil, nil
 	}
 	if err != nil {

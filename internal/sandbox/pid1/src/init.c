@@ -346,7 +346,10 @@ static void prepare(void) {
 	static const char *const tmp[][2] = {{"size", "64m"}, {"mode", "1777"}, {0}};
 	static const char *const dirs[] = {"root", "layer", "work", "upper", "upper/proc", "upper/sys", "upper/dev",
 					   "upper/etc", "upper/run", 0};
-	int null = -1;
+	// Where there is one id, the files of init in /proc would be the function's
+	// to open: it sees only what it may trace, which init is not.
+	static const char *const hidden[][2] = {{"hidepid", "ptraceable"}, {0}};
+	int null = -1, one_id = groups_denied();
 	set_groups(0, 0);
 	must("become root of the user namespace", sys(__NR_setresgid, 0, 0, 0));
 	must("become root of the user namespace", sys(__NR_setresuid, 0, 0, 0));
@@ -360,7 +363,7 @@ static void prepare(void) {
 	must("enter the staging area", sys(__NR_fchdir, stage));
 	for (int i = 0; dirs[i]; i++) must(dirs[i], sys(__NR_mkdirat, AT_FDCWD, dirs[i], 0755));
 	must("upper/tmp", sys(__NR_mkdirat, AT_FDCWD, "upper/tmp", 01777));
-	place("proc", make_mount("proc", 0, HARD));
+	place("proc", make_mount("proc", one_id ? hidden : 0, HARD));
 	place("sys", make_mount("sysfs", 0, HARD | MOUNT_ATTR_RDONLY));
 	make_dev(&null);
 	mask(null);
