@@ -463,7 +463,7 @@ func TestTheServerTellsWhatItCanDo(t *testing.T) {
 	h, _ := handler(&ports{})
 	got := ask(t, h, "GET", "/v1/server", "").Body.String()
 	for _, want := range []string{
-		`"driver":"sandbox"`, `"capabilities":["network_none","freeze"]`,
+		`"driver":"sandbox"`, `"capabilities":["network_none","freeze","users"]`,
 		`"missing":[{"name":"network","why":"pasta is not installed","remedy":"install the package passt"}]`,
 	} {
 		if !strings.Contains(got, want) {
