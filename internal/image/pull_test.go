@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -46,60 +44,6 @@ func puller(t testing.TB, o registry.Options) (*image.Store, string) {
 	s, dir := open(t, image.Options{Registries: o})
 	image.SetPause(s, time.Millisecond)
 	return s, dir
-}
-
-// front stands in front of a registry, and may do with a request what it
-// likes.
-type front struct {
-	host string
-	// serve is asked before a request is passed on; true when it has answered.
-	serve func(w http.ResponseWriter, r *http.Request, next http.Handler) bool
-
-	mu   sync.Mutex
-	seen []string // method and path of each request
-}
-
-func newFront(t testing.TB, behind *registrytest.Registry) *front {
-	t.Helper()
-	f := &front{}
-	next := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind.Host})
-	next.FlushInterval = -1
-	next.ErrorLog = nil
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.mu.Lock()
-		f.seen = append(f.seen, r.Method+" "+r.URL.Path+" "+r.Header.Get("Range"))
-		serve := f.serve
-		f.mu.Unlock()
-		if serve == nil || !serve(w, r, next) {
-			next.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(server.Close)
-	f.host = server.Listener.Addr().String()
-	return f
-}
-
-func (f *front) set(serve func(w http.ResponseWriter, r *http.Request, next http.Handler) bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.serve = serve
-}
-
-// count tells how many requests had all the words.
-func (f *front) count(words ...string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := 0
-	for _, line := range f.seen {
-		all := true
-		for _, w := range words {
-			all = all && strings.Contains(line, w)
-		}
-		if all {
-			n++
-		}
-	}
-	return n
 }
 
 // noise is text that cannot be compressed, the same for a seed.
@@ -294,8 +238,8 @@ func TestPullByDigest(t *testing.T) {
 // Callers who want the same share it, and images share their layers.
 func TestPullsAreShared(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, registrytest.Start(t, registrytest.Options{}))
-	behind := &registrytest.Registry{Host: f.host}
+	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
+	behind := f.Registry()
 	base := gzipLayer(t, entry{name: "base", body: noise(1, 300<<10)})
 	image2 := func(top string) []byte {
 		layers := []layer{base, gzipLayer(t, entry{name: top})}
@@ -303,11 +247,11 @@ func TestPullsAreShared(t *testing.T) {
 	}
 	a, b := behind.Push(t, image2("a"), "a:1"), behind.Push(t, image2("b"), "b:1")
 	baseBlob := "/blobs/" + digestOf(base.blob)
-	before := f.count("GET", baseBlob)
+	before := f.Count("GET", baseBlob)
 	// The base comes only when all have asked.
 	var waiting atomic.Int64
 	all := make(chan struct{})
-	f.set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	f.Set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if strings.Contains(r.URL.Path, baseBlob) {
 			<-all
 		}
@@ -337,7 +281,7 @@ func TestPullsAreShared(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if n := f.count("GET", baseBlob) - before; n != 1 {
+	if n := f.Count("GET", baseBlob) - before; n != 1 {
 		t.Errorf("the layer that all have was asked for %d times", n)
 	}
 	if n := len(dirs(t, dir, "layers")); n != 3 {
@@ -348,44 +292,22 @@ func TestPullsAreShared(t *testing.T) {
 	}
 }
 
-// cutAfter passes on n bytes of a body, and cuts the connection then.
-func cutAfter(w http.ResponseWriter, r *http.Request, next http.Handler, n int) {
-	next.ServeHTTP(&cutter{ResponseWriter: w, left: n}, r)
-	panic(http.ErrAbortHandler)
-}
-
-type cutter struct {
-	http.ResponseWriter
-	left int
-}
-
-func (c *cutter) Write(p []byte) (int, error) {
-	if len(p) > c.left {
-		p = p[:c.left]
-		_, _ = c.ResponseWriter.Write(p)
-		_ = http.NewResponseController(c.ResponseWriter).Flush()
-		panic(http.ErrAbortHandler)
-	}
-	c.left -= len(p)
-	return c.ResponseWriter.Write(p)
-}
-
 func TestPullGoesOnAfterACut(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, registrytest.Start(t, registrytest.Options{}))
-	behind := &registrytest.Registry{Host: f.host}
+	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
+	behind := f.Registry()
 	big := gzipLayer(t, entry{name: "big", body: noise(2, 4<<20)})
 	ref := behind.Push(t, simple(t, "x", big), "a:1")
 	var cuts atomic.Int64
-	f.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+	f.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, digestOf(big.blob)) && cuts.Add(1) <= 12 {
-			cutAfter(w, r, next, 300<<10) // further than it must get to count as further
+			registrytest.CutAfter(w, r, next, 300<<10) // further than it must get to count as further
 		}
 		return false
 	})
 	s, _ := puller(t, registry.Options{})
 	pull(t, s, ref)
-	if n := f.count(digestOf(big.blob), "bytes="); n != 12 {
+	if n := f.Count(digestOf(big.blob), "bytes="); n != 12 {
 		t.Errorf("it went on %d times, want 12", n)
 	}
 }
@@ -394,13 +316,13 @@ func TestPullGoesOnAfterACut(t *testing.T) {
 // next process.
 func TestPullGoesOnInTheNextProcess(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, registrytest.Start(t, registrytest.Options{}))
-	behind := &registrytest.Registry{Host: f.host}
+	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
+	behind := f.Registry()
 	big := gzipLayer(t, entry{name: "big", body: noise(3, 2<<20)})
 	ref := behind.Push(t, simple(t, "x", big), "a:1")
-	f.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+	f.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, digestOf(big.blob)) {
-			next.ServeHTTP(&holder{ResponseWriter: w, left: 1 << 20, until: r.Context().Done()}, r)
+			registrytest.HoldAfter(w, r, next, 1<<20, r.Context().Done())
 			return true
 		}
 		return false
@@ -421,7 +343,7 @@ func TestPullGoesOnInTheNextProcess(t *testing.T) {
 		t.Errorf("half an image is there: %v", images)
 	}
 	image.WaitIdle(s)
-	f.set(nil)
+	f.Set(nil)
 	again := reopen(t, dir, opts)
 	var first core.PullProgress
 	got, err := again.Pull(t.Context(), ref, func(p core.PullProgress) {
@@ -432,8 +354,8 @@ func TestPullGoesOnInTheNextProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := f.count(digestOf(big.blob), "bytes=1048576-"); n != 1 {
-		t.Errorf("it did not go on from where it was: %v", f.seen)
+	if n := f.Count(digestOf(big.blob), "bytes=1048576-"); n != 1 {
+		t.Errorf("it did not go on from where it was: %v", f.Seen())
 	}
 	root, err := again.Rootfs(t.Context(), got.Digest)
 	if err != nil || read(t, root.Layers[0], "big") != noise(3, 2<<20) {
@@ -441,30 +363,11 @@ func TestPullGoesOnInTheNextProcess(t *testing.T) {
 	}
 }
 
-// holder passes on some of a body and holds the rest back.
-type holder struct {
-	http.ResponseWriter
-	left  int
-	until <-chan struct{}
-}
-
-func (h *holder) Write(p []byte) (int, error) {
-	if len(p) <= h.left {
-		h.left -= len(p)
-		return h.ResponseWriter.Write(p)
-	}
-	_, _ = h.ResponseWriter.Write(p[:h.left])
-	h.left = 0
-	_ = http.NewResponseController(h.ResponseWriter).Flush()
-	<-h.until
-	return 0, io.ErrClosedPipe
-}
-
 // What is in the spool is not trusted.
 func TestSpoolIsVerified(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, registrytest.Start(t, registrytest.Options{}))
-	behind := &registrytest.Registry{Host: f.host}
+	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
+	behind := f.Registry()
 	big := gzipLayer(t, entry{name: "big", body: noise(4, 1<<20)})
 	ref := behind.Push(t, simple(t, "x", big), "a:1")
 	for name, spooled := range map[string][]byte{
@@ -483,9 +386,9 @@ func TestSpoolIsVerified(t *testing.T) {
 			if err := os.WriteFile(file, spooled, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			before := f.count("GET", digestOf(big.blob))
+			before := f.Count("GET", digestOf(big.blob))
 			pull(t, s, ref)
-			if n := f.count("GET", digestOf(big.blob)) - before; name == "all" && n != 0 {
+			if n := f.Count("GET", digestOf(big.blob)) - before; name == "all" && n != 0 {
 				t.Errorf("a layer that was there was asked for %d times", n)
 			}
 		})
@@ -535,7 +438,7 @@ func TestRegistriesThatLieOrFail(t *testing.T) {
 		"more than it said": {chunked(longer), core.KindUnavailable, []string{"more"}},
 		"cut again and again": {func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 			if strings.Contains(r.URL.Path, blob) {
-				cutAfter(w, r, next, 1000)
+				registrytest.CutAfter(w, r, next, 1000)
 			}
 			return false
 		}, core.KindUnavailable, []string{"cannot be reached"}},
@@ -555,9 +458,9 @@ func TestRegistriesThatLieOrFail(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFront(t, behind)
-			ref := (&registrytest.Registry{Host: f.host}).Push(t, data, "lies/"+strings.ToLower(strings.ReplaceAll(name, " ", "-"))+":1")
-			f.set(tc.serve)
+			f := registrytest.NewFront(t, behind)
+			ref := f.Registry().Push(t, data, "lies/"+strings.ToLower(strings.ReplaceAll(name, " ", "-"))+":1")
+			f.Set(tc.serve)
 			s, dir := puller(t, registry.Options{})
 			_, err := s.Pull(t.Context(), ref, nil)
 			code := core.ReasonImagePullFailed
@@ -569,7 +472,7 @@ func TestRegistriesThatLieOrFail(t *testing.T) {
 			if images, _ := s.Images(t.Context()); len(images) != 0 || len(dirs(t, dir, "layers")) != 0 || len(dirs(t, dir, "tmp")) != 0 {
 				t.Errorf("it left something: %v", tree(t, dir))
 			}
-			f.set(nil)
+			f.Set(nil)
 			pull(t, s, ref) // and when it has come to its senses all is well
 		})
 	}
@@ -603,13 +506,13 @@ func TestStalls(t *testing.T) {
 	for name, in := range map[string]string{"hello": "/v2/", "manifest": "/manifests/", "blob": digestOf(content.blob)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFront(t, behind)
-			ref := (&registrytest.Registry{Host: f.host}).Push(t, data, "stalls/"+name+":1")
-			f.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+			f := registrytest.NewFront(t, behind)
+			ref := f.Registry().Push(t, data, "stalls/"+name+":1")
+			f.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 				if !strings.HasSuffix(r.URL.Path, "/v2/") && name == "hello" || !strings.Contains(r.URL.Path, in) {
 					return false
 				}
-				next.ServeHTTP(&holder{ResponseWriter: w, left: 1000, until: r.Context().Done()}, r)
+				registrytest.HoldAfter(w, r, next, 1000, r.Context().Done())
 				<-r.Context().Done()
 				return true
 			})
@@ -632,9 +535,9 @@ func TestCredentialsStayWithTheirRegistry(t *testing.T) {
 		_, _ = w.Write(content.blob)
 	}))
 	defer elsewhere.Close()
-	f := newFront(t, behind)
+	f := registrytest.NewFront(t, behind)
 	ref := behind.Push(t, simple(t, "x", content), "a:1")
-	f.set(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	f.Set(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if !strings.Contains(r.URL.Path, "/blobs/"+digestOf(content.blob)) {
 			return false
 		}
@@ -642,7 +545,7 @@ func TestCredentialsStayWithTheirRegistry(t *testing.T) {
 		return true
 	})
 	s, _ := puller(t, registry.Options{Keychain: keys{registrytest.User, registrytest.Password}})
-	pull(t, s, strings.Replace(ref, behind.Host, f.host, 1))
+	pull(t, s, strings.Replace(ref, behind.Host, f.Host, 1))
 	if got, ok := told.Load().(string); !ok || got != "" {
 		t.Errorf("the other host was told %q", got)
 	}
@@ -650,17 +553,17 @@ func TestCredentialsStayWithTheirRegistry(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, registrytest.Start(t, registrytest.Options{}))
-	behind := &registrytest.Registry{Host: f.host}
+	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
+	behind := f.Registry()
 	content := gzipLayer(t, entry{name: "big", body: noise(7, 1<<20)})
 	small := gzipLayer(t, entry{name: "small"})
 	ref := behind.Push(t, simple(t, "x", content, small), "a:1")
 	half := make(chan struct{})
-	f.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+	f.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		if !strings.Contains(r.URL.Path, digestOf(content.blob)) {
 			return false
 		}
-		next.ServeHTTP(&pauser{ResponseWriter: w, left: 1 << 19, until: half}, r)
+		registrytest.HoldAfter(w, r, next, 1<<19, half)
 		return true
 	})
 	s, _ := puller(t, registry.Options{})
@@ -688,20 +591,6 @@ func TestProgress(t *testing.T) {
 	if !ok {
 		t.Errorf("it never said how far it was: %+v", seen)
 	}
-}
-
-type pauser struct {
-	http.ResponseWriter
-	left  int
-	until <-chan struct{}
-}
-
-func (h *pauser) Write(p []byte) (int, error) {
-	if h.left -= len(p); h.left <= 0 {
-		_ = http.NewResponseController(h.ResponseWriter).Flush()
-		<-h.until
-	}
-	return h.ResponseWriter.Write(p)
 }
 
 // What is pulled can be pulled again, and so may go; what was loaded may not.
@@ -773,10 +662,10 @@ func TestLoadTakesLayersOfAPull(t *testing.T) {
 
 func TestCloseEndsPulls(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, registrytest.Start(t, registrytest.Options{}))
-	ref := (&registrytest.Registry{Host: f.host}).Push(t, simple(t, "x", gzipLayer(t, entry{name: "a", body: noise(11, 1<<20)})), "a:1")
+	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
+	ref := f.Registry().Push(t, simple(t, "x", gzipLayer(t, entry{name: "a", body: noise(11, 1<<20)})), "a:1")
 	held := make(chan struct{}, 9)
-	f.set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+	f.Set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 		if strings.Contains(r.URL.Path, "/blobs/") {
 			held <- struct{}{}
 			<-r.Context().Done()
