@@ -71,7 +71,7 @@ func TestEveryRouteOfTheAPI(t *testing.T) {
 	p.want(t, 422)
 	wantWords(t, p.body, "memroy", "port", `"code":"invalid"`)
 	put(`{"image":`).want(t, 400)
-	put(`{"image":"nowhere:1"}`).problem(t, 404, "image_not_found", "nowhere:1")
+	put(`{"image":"sha256:`+strings.Repeat("ab", 32)+`"}`).problem(t, 404, "image_not_found", "abab")
 	s.call(t, "DELETE", "/v1/apps/routes/functions/g", "").want(t, 204)
 	s.call(t, "DELETE", "/v1/apps/routes/functions/g", "").problem(t, 404, "not_found", `"g"`, `"routes"`)
 	s.call(t, "POST", "/v1/apps", "").problem(t, 405, "invalid", "GET")

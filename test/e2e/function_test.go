@@ -104,9 +104,9 @@ func TestImagesThatCannotRun(t *testing.T) {
 	r := s.request(t.Context(), t, "PUT", "/v1/apps/unable/functions/g", strings.NewReader(`{"image":"headless:1"}`))
 	r.Header.Set("Content-Type", "application/json")
 	send(t, r).problem(t, 400, "image_unsupported", "entrypoint")
-	r = s.request(t.Context(), t, "PUT", "/v1/apps/unable/functions/g", strings.NewReader(`{"image":"nowhere:1"}`))
+	r = s.request(t.Context(), t, "PUT", "/v1/apps/unable/functions/g", strings.NewReader(`{"image":"sha256:`+strings.Repeat("ab", 32)+`"}`))
 	r.Header.Set("Content-Type", "application/json")
-	send(t, r).problem(t, 404, "image_not_found", "nowhere:1")
+	send(t, r).problem(t, 404, "image_not_found", "abab")
 }
 
 func TestAnswersThatAreNone(t *testing.T) {
