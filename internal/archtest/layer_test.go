@@ -20,13 +20,13 @@ type row struct {
 // rows are all layers, lowest first. A package imports packages of lower rows
 // only, never of its own or a higher one.
 var rows = []row{
-	{"base", []string{"lifecycle", "socket", "sqlitefile"}, nil},
+	{"base", []string{"lifecycle", "netns", "socket", "sqlitefile"}, nil},
 	// io is there for the values Reader and Writer, which ports pass.
 	{"core", []string{"core"}, []string{"context", "database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall", "time/tzdata"}},
 	{"engine", []string{"keepalive"}, []string{"database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall"}},
 	{"mechanism", []string{"catalog", "pool", "sequence"}, noInput},
 	{"service", []string{"access", "deploy", "invoke", "maintain"}, noInput},
-	{"adapter", []string{"build", "contract", "httpapi", "image", "logstore", "manifest", "memory", "sandbox", "sqlite"}, nil},
+	{"adapter", []string{"build", "contract", "docker", "httpapi", "image", "logstore", "manifest", "memory", "sandbox", "sqlite"}, nil},
 	{"end", []string{"cli", "server"}, nil},
 }
 
@@ -36,10 +36,11 @@ var noInput = []string{"database/sql", "net/http", "os", "os/exec", "syscall"}
 // exceptions are the imports that the table refuses and that stand
 // nevertheless, each with its reason.
 var exceptions = map[string]string{
-	"sandbox -> image":    "the built-in driver mounts the unpacked layers itself; a driver of an engine has its own images",
-	"build -> image/pack": "a build ends in an image tar, and there is one way to write those",
-	"cli -> build":        "deploy builds on the user's machine, where the source is",
-	"cli -> manifest":     "deploy reads dayfly.yaml on the user's machine",
+	"sandbox -> image":          "the built-in driver mounts the unpacked layers itself; a driver of an engine has its own images",
+	"docker -> sandbox/network": "one policy for what functions reach, whoever makes their containers: it takes network namespaces of anybody",
+	"build -> image/pack":       "a build ends in an image tar, and there is one way to write those",
+	"cli -> build":              "deploy builds on the user's machine, where the source is",
+	"cli -> manifest":           "deploy reads dayfly.yaml on the user's machine",
 }
 
 // everybody is the package that wires all the others.

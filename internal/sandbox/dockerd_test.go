@@ -1,101 +1,16 @@
 package sandbox_test
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/drivertest"
 	"github.com/dayfly-io/dayfly/internal/sandbox"
 )
-
-// dockerd starts a Docker daemon in the network namespace of the tests and
-// returns when it answers. stop ends it.
-func dockerd(t *testing.T) (stop func()) {
-	t.Helper()
-	path, err := exec.LookPath("dockerd")
-	if err != nil {
-		t.Fatal("dockerd is missing: install the package docker.io")
-	}
-	// Its socket's path may have no more than 108 bytes.
-	dir, err := os.MkdirTemp("", "dayfly-dockerd-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "docker.sock")
-	cmd := exec.Command(path, "--host", "unix://"+socket, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
-		"--pidfile", filepath.Join(dir, "pid"), "--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "vfs")
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		_ = cmd.Process.Signal(unix.SIGTERM)
-		select {
-		case <-ended:
-		case <-drivertest.Context(t).Done():
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-		_ = log.Close()
-		unmountBelow(t, dir)
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("remove what dockerd has left: %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}}
-	drivertest.Eventually(t, "dockerd answers", func() bool {
-		select {
-		case <-ended:
-			text, _ := os.ReadFile(log.Name())
-			t.Fatalf("dockerd has ended:\n%s", text)
-		default:
-		}
-		res, err := client.Get("http://docker/_ping")
-		if err != nil {
-			return false
-		}
-		_ = res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
-	return stop
-}
-
-// unmountBelow unmounts what a killed program has left mounted in a directory.
-func unmountBelow(t testing.TB, dir string) {
-	t.Helper()
-	for line := range strings.Lines(hostMounts(t)) {
-		if at := strings.Fields(line)[4]; strings.HasPrefix(at, dir) {
-			_ = unix.Unmount(at, unix.MNT_DETACH)
-		}
-	}
-}
 
 func iptables(t testing.TB, args ...string) string {
 	t.Helper()
@@ -132,15 +47,15 @@ func TestBesideDockerd(t *testing.T) {
 	digest := f.asUser(t, "")
 	reaches := func(when string, f *fixture) {
 		t.Helper()
-		spec := drivertest.Spec(digest, "dial", world.Outside)
+		spec := drivertest.Spec(digest, "dial", drivertest.Surroundings.Outside)
 		spec.Network = core.NetworkEgress
 		got := map[string]string{}
 		drivertest.Start(t, f.driver, spec, nil).JSON(&got)
-		if got[world.Outside] != "mayfly" {
+		if got[drivertest.Surroundings.Outside] != "mayfly" {
 			t.Errorf("%s an instance is answered %q; the rules are\n%s", when, got, iptables(t, "-S", "FORWARD"))
 		}
 	}
-	stop := dockerd(t)
+	_, stop := drivertest.Dockerd(t)
 	rules := iptables(t, "-S", "FORWARD")
 	if !strings.Contains(rules, "-P FORWARD DROP") {
 		t.Fatalf("dockerd has not set FORWARD to DROP:\n%s", rules)
@@ -151,7 +66,7 @@ func TestBesideDockerd(t *testing.T) {
 	})
 	reaches("after dockerd", f)
 	stop()
-	stop = dockerd(t)
+	_, stop = drivertest.Dockerd(t)
 	reaches("before dockerd", f)
 	closeDriver(t, f.driver)
 	if now := iptables(t, "-S"); strings.Contains(now, "df-") {

@@ -335,11 +335,11 @@ func TestTwoDriversInOddDirectories(t *testing.T) {
 	closeDriver(t, closeAll.driver)
 	nothingLeft(t, closeAll.sandboxDir())
 	// The other one has noticed nothing.
-	spec := drivertest.Spec(fixtures[1].asUser(t, ""), "dial", world.Outside)
+	spec := drivertest.Spec(fixtures[1].asUser(t, ""), "dial", drivertest.Surroundings.Outside)
 	spec.Network = core.NetworkEgress
 	got := map[string]string{}
 	drivertest.Start(t, fixtures[1].driver, spec, nil).JSON(&got)
-	if got[world.Outside] != "mayfly" {
+	if got[drivertest.Surroundings.Outside] != "mayfly" {
 		t.Errorf("beside a driver that has closed, an instance is answered %q", got)
 	}
 	drivertest.Eventually(t, "it hears signals", func() bool {

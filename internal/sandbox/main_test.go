@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dayfly-io/dayfly/internal/drivertest"
 	"github.com/dayfly-io/dayfly/internal/sandbox"
 )
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 	case "":
 		os.Exit(runApart())
 	case "tests":
-		if err := makeWorld(); err != nil {
+		if err := drivertest.MakeWorld(); err != nil {
 			fmt.Fprintln(os.Stderr, "make the network of the tests:", err)
 			os.Exit(1)
 		}

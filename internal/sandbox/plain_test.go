@@ -121,8 +121,8 @@ func makePlainWorld() {
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 		unix.Mknod(tun, mode, int(unix.Mkdev(10, 200))),
 		unix.Mount(tun, "/dev/net/tun", "", unix.MS_BIND, ""),
-		replaceFile("/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\ndayfly-test:x:%d:%d::/:/bin/sh\n", plainID, plainID)),
-		replaceFile("/etc/subuid", ranges), replaceFile("/etc/subgid", ranges),
+		drivertest.ReplaceFile("/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\ndayfly-test:x:%d:%d::/:/bin/sh\n", plainID, plainID)),
+		drivertest.ReplaceFile("/etc/subuid", ranges), drivertest.ReplaceFile("/etc/subgid", ranges),
 	))
 	unix.Umask(oldMask)
 	child := exec.Command("/proc/self/exe", os.Args[1:]...)

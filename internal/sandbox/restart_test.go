@@ -348,7 +348,7 @@ func TestDetachedInstancesSurvive(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if got := drivertest.Get(t, c, "/dial/"+world.Outside); got != "hello" {
+		if got := drivertest.Get(t, c, "/dial/"+drivertest.Surroundings.Outside); got != "hello" {
 			t.Errorf("it answers %q", got)
 		}
 		if err := f.driver.Freeze(t.Context(), served.ID); err != nil {

@@ -24,7 +24,7 @@ func TestDriver(t *testing.T) {
 			allowed = drivertest.Directories(t, f.dir)
 		}
 		f.driver = f.openDriver(t, sandbox.Options{Directories: allowed})
-		return drivertest.Harness{Driver: f.driver, Peaks: f.driver, Can: f.driver.Capabilities(), Sockets: f.driver, World: world, Load: f.load}
+		return drivertest.Harness{Driver: f.driver, Peaks: f.driver, Can: f.driver.Capabilities(), Sockets: f.driver, World: drivertest.Surroundings, Load: f.load}
 	})
 }
 

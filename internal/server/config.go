@@ -27,8 +27,12 @@ type Config struct {
 	// Data is the directory for everything the server keeps; ./dayfly-data
 	// unless set.
 	Data string
-	// Driver makes instances; sandbox is the one there is.
+	// Driver makes instances: DriverSandbox, DriverDocker, or DriverAuto, which
+	// is meant unless it is set.
 	Driver string
+	// DockerHost is where the Docker engine is; DOCKER_HOST, or else the usual
+	// socket, unless set.
+	DockerHost string
 	// Memory bounds the sum of the memory limits of all instances; four fifths
 	// of the machine's unless set.
 	Memory core.Bytes
@@ -67,9 +71,6 @@ type Config struct {
 	notice string
 }
 
-// DriverSandbox is the driver that is built in.
-const DriverSandbox = "sandbox"
-
 func (c Config) withDefaults() (Config, error) {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:8080"
@@ -78,10 +79,10 @@ func (c Config) withDefaults() (Config, error) {
 		c.Data = "dayfly-data"
 	}
 	if c.Driver == "" {
-		c.Driver = DriverSandbox
+		c.Driver = DriverAuto
 	}
-	if c.Driver != DriverSandbox {
-		return c, core.Invalid("there is no driver %q: the one there is, is %s", c.Driver, DriverSandbox)
+	if all := []string{DriverAuto, DriverSandbox, DriverDocker}; !slices.Contains(all, c.Driver) {
+		return c, core.Invalid("there is no driver %q: choose one of %s", c.Driver, strings.Join(all, ", "))
 	}
 	if err := checkMounts(c.Mounts, c.Data); err != nil {
 		return c, err

@@ -22,12 +22,10 @@ import (
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/deploy"
 	"github.com/dayfly-io/dayfly/internal/httpapi"
-	"github.com/dayfly-io/dayfly/internal/image"
 	"github.com/dayfly-io/dayfly/internal/invoke"
 	"github.com/dayfly-io/dayfly/internal/lifecycle"
 	"github.com/dayfly-io/dayfly/internal/logstore"
 	"github.com/dayfly-io/dayfly/internal/maintain"
-	"github.com/dayfly-io/dayfly/internal/sandbox"
 	"github.com/dayfly-io/dayfly/internal/sequence"
 	"github.com/dayfly-io/dayfly/internal/sqlite"
 )
@@ -82,11 +80,7 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	images, err := s.openImages()
-	if err != nil {
-		return err
-	}
-	driver, err := s.openDriver(ctx, images)
+	driver, images, err := s.openDriver(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +106,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.parts.Push("maintenance", func() error { upkeep.Close(); return nil })
 	calls := invoke.New(ctx, invoke.Config{
-		Catalog: functions, Store: store, Logs: logs, Images: deployer, Driver: driver, Peaks: driver, IDs: ids,
+		Catalog: functions, Store: store, Logs: logs, Images: deployer, Driver: driver, Peaks: peaks(driver), IDs: ids,
 		Memory: s.cfg.Memory, Freeze: s.can.Freeze, Log: s.log,
 		Web: web.New(driver, web.Options{Node: nodeName, MaxIdle: core.MaxPerInstance}),
 		FDK: fdk.New(driver, fdk.Options{Node: nodeName}),
@@ -147,52 +141,6 @@ func (s *Server) openStores(ctx context.Context) (*sqlite.Store, *logstore.Store
 	}
 	s.parts.Push("log store", logs.Close)
 	return store, logs, nil
-}
-
-func (s *Server) openImages() (*image.Store, error) {
-	registries, err := s.cfg.registries()
-	if err != nil {
-		return nil, err
-	}
-	owners, err := sandbox.Owners()
-	if err != nil {
-		return nil, err
-	}
-	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Registries: registries, Owners: owners, Logger: s.log})
-	if err != nil {
-		return nil, err
-	}
-	s.parts.Push("images", images.Close)
-	return images, nil
-}
-
-func (s *Server) openDriver(ctx context.Context, images *image.Store) (*sandbox.Driver, error) {
-	driver, err := sandbox.Open(ctx, sandbox.Options{
-		Dir: filepath.Join(s.cfg.Data, "sandbox"), Images: images, Prepared: s.cfg.Prepared,
-		Directories: s.cfg.Mounts, Notice: s.cfg.notice, Log: s.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.parts.Push("driver", func() error { return driver.Close(context.WithoutCancel(ctx)) })
-	// Nothing waits for what a former server left running: it ends.
-	for _, spec := range driver.Left() {
-		if _, err := driver.Adopt(spec.ID, core.Stdio{}); err != nil {
-			return nil, err
-		}
-		if err := driver.Stop(ctx, spec.ID, 0); err != nil {
-			return nil, err
-		}
-	}
-	return driver, nil
-}
-
-// tellMissing says at the start what the driver does not do on this machine.
-func (s *Server) tellMissing() {
-	for _, m := range s.can.Missing {
-		s.log.Warn("this machine could do more", slog.String("driver", s.can.Driver), slog.String("missing", m.Name),
-			slog.String("why", m.Why), slog.String("remedy", m.Remedy))
-	}
 }
 
 func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *deploy.Service) error {

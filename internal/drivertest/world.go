@@ -1,4 +1,4 @@
-package sandbox_test
+package drivertest
 
 import (
 	"bufio"
@@ -12,8 +12,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/dayfly-io/dayfly/internal/drivertest"
 )
 
 // The addresses of the tests' world: those that RFC 5737 keeps for
@@ -26,7 +24,8 @@ const (
 	hostNameIs     = "203.0.113.200"
 )
 
-var world = drivertest.World{
+// Surroundings is the world that [MakeWorld] makes.
+var Surroundings = World{
 	Outside: outsideAddress + ":7",
 	Forbidden: map[string]string{
 		"the host": hostAddress + ":8080", "the host's link-local address": "169.254.7.7:8080",
@@ -35,9 +34,9 @@ var world = drivertest.World{
 	Name: hostName, Address: hostNameIs,
 }
 
-// makeWorld makes, around the network namespace of the tests, a host with an
+// MakeWorld makes, around the network namespace of the tests, a host with an
 // uplink to another machine that has echo servers and a nameserver.
-func makeWorld() error {
+func MakeWorld() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return err
@@ -67,7 +66,7 @@ func makeWorld() error {
 	})
 	// What sandboxes may reach or not is for the tests to say, also the
 	// nameserver: the mount namespace is theirs.
-	return errors.Join(err, serveEcho("0.0.0.0:8080"), replaceFile("/etc/resolv.conf", "nameserver "+outsideAddress+"\n"))
+	return errors.Join(err, serveEcho("0.0.0.0:8080"), ReplaceFile("/etc/resolv.conf", "nameserver "+outsideAddress+"\n"))
 }
 
 func newNamespace() (*os.File, error) {
@@ -120,9 +119,9 @@ func setUp(name string, addresses ...string) error {
 	return netlink.LinkSetUp(link)
 }
 
-// replaceFile puts a text where a file of the machine is, for this mount
+// ReplaceFile puts a text where a file of the machine is, for this mount
 // namespace.
-func replaceFile(path, text string) error {
+func ReplaceFile(path, text string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}

@@ -1,0 +1,142 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+
+	"github.com/dayfly-io/dayfly/internal/core"
+)
+
+// Remove takes a name from its image, or, given a digest, removes the image with
+// all its names. What somebody else has brought into the engine stays there
+// without our name.
+func (i *Images) Remove(ctx context.Context, ref string) error {
+	res, err := i.d.engine.findImage(ctx, ref)
+	if err != nil {
+		return err
+	}
+	image := i.describe(res, ref)
+	byDigest := ref == image.Digest || ref == res.ID
+	if byDigest && image.Instances > 0 {
+		return core.Conflict("the image %s is in use by %d instances: stop them first", ref, image.Instances)
+	}
+	if byDigest || len(image.Names) <= 1 && image.Instances == 0 {
+		_, err = i.forget(ctx, res, image.Names)
+		return err
+	}
+	return i.untag(ctx, ref)
+}
+
+// forget removes an image, as far as it is ours: with these names of others, if
+// we have brought it.
+func (i *Images) forget(ctx context.Context, res client.ImageInspectResult, names []string) (bool, error) {
+	if !i.marked(res.RepoTags, markBrought) {
+		names = nil
+	}
+	for _, n := range append(slices.Clone(names), i.mark(res.ID, markBrought), i.mark(res.ID, markKept)) {
+		if err := i.untag(ctx, n); err != nil {
+			return false, err
+		}
+	}
+	i.d.dropImage(res.ID)
+	if !i.marked(res.RepoTags, markBrought) {
+		return false, nil
+	}
+	// What was pulled by its digest has that for a name.
+	if _, err := i.d.engine.api.ImageRemove(ctx, res.ID, client.ImageRemoveOptions{PruneChildren: true}); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
+		return false, fmt.Errorf("remove the image %s from the Docker engine: %w", res.ID, err)
+	}
+	return true, nil
+}
+
+// dropImage forgets what was known of an image.
+func (d *Driver) dropImage(id string) {
+	d.images.Range(func(key, v any) bool {
+		if f, ok := v.(found); ok && f.id == id {
+			d.images.Delete(key)
+		}
+		return true
+	})
+}
+
+func (i *Images) untag(ctx context.Context, ref string) error {
+	_, err := i.d.engine.api.ImageRemove(ctx, ref, client.ImageRemoveOptions{PruneChildren: true})
+	if errdefs.IsConflict(err) {
+		return core.Conflict("the image %s is in use by a container in the Docker engine: stop that first", ref)
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove the name %s in the Docker engine: %w", ref, err)
+	}
+	return nil
+}
+
+// spaceGrace is how long an image stays that was just used, whatever space
+// there is: it would be pulled again at once.
+const spaceGrace = time.Hour
+
+// Prune removes images that we have brought, that the limits let go and keep does
+// not hold. Others in the engine are none of our business.
+func (i *Images) Prune(ctx context.Context, limits core.ImageLimits, keep func(core.Image) bool) (core.Pruned, error) {
+	all, err := i.all(ctx)
+	if err != nil {
+		return core.Pruned{}, err
+	}
+	var size core.Bytes
+	ours := slices.DeleteFunc(all, func(r client.ImageInspectResult) bool { return !i.marked(r.RepoTags, markBrought) })
+	for _, r := range ours {
+		size += core.Bytes(r.Size)
+	}
+	lastUse := func(image core.Image) time.Time {
+		if image.UsedAt.After(image.LoadedAt) {
+			return image.UsedAt
+		}
+		return image.LoadedAt
+	}
+	slices.SortFunc(ours, func(a, b client.ImageInspectResult) int {
+		return cmp.Or(lastUse(i.describe(a, "")).Compare(lastUse(i.describe(b, ""))), strings.Compare(a.ID, b.ID))
+	})
+	var out core.Pruned
+	now := time.Now()
+	for _, r := range ours {
+		image := i.describe(r, "")
+		used := lastUse(image)
+		tooOld := !limits.UnusedSince.IsZero() && used.Before(limits.UnusedSince)
+		tooMuch := limits.Space > 0 && size > limits.Space && now.Sub(used) > spaceGrace
+		stays := image.Source == "" && len(image.Names) > 0 && !limits.Named
+		if !tooOld && !tooMuch || stays || image.Instances > 0 || kept(image, r, keep) {
+			continue
+		}
+		gone, err := i.forget(ctx, r, image.Names)
+		if core.IsKind(err, core.KindConflict) {
+			continue // a container that is not ours has it
+		}
+		if err != nil {
+			return out, err
+		}
+		if gone {
+			size -= image.Size
+			out.Bytes += image.Size
+			out.Layers += len(r.RootFS.Layers)
+			out.Images = append(out.Images, image)
+		}
+	}
+	return out, nil
+}
+
+// kept asks about an image under every digest that a version can have it by.
+func kept(image core.Image, r client.ImageInspectResult, keep func(core.Image) bool) bool {
+	for _, d := range append([]string{"@" + r.ID}, r.RepoDigests...) {
+		_, image.Digest, _ = strings.Cut(d, "@")
+		if keep(image) {
+			return true
+		}
+	}
+	return false
+}
