@@ -154,7 +154,8 @@ func (e *engine) sweep(ctx context.Context) error {
 }
 
 // removeNetwork removes a network. The engine lets go of a container's endpoint a
-// moment after it has said that the container is gone.
+// moment after it has said that the container is gone, and sometimes not at all:
+// then it is told to.
 func (e *engine) removeNetwork(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, 40*lookAgain)
 	defer cancel()
@@ -169,6 +170,13 @@ func (e *engine) removeNetwork(ctx context.Context, id string) error {
 		case <-again.C:
 		case <-ctx.Done():
 			return err
+		}
+		res, ierr := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
+		if ierr != nil {
+			continue
+		}
+		for _, end := range res.Network.Containers {
+			_, _ = e.api.NetworkDisconnect(ctx, id, client.NetworkDisconnectOptions{Container: end.Name, Force: true})
 		}
 	}
 }

@@ -93,10 +93,13 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 // enter makes a plain user's process root of a user namespace, where its driver
 // needs that. It comes before all else: the program is started again.
 func enter(driver string) (notice string, err error) {
-	if driver != DriverSandbox {
+	if driver == DriverDocker {
 		return "", nil
 	}
 	notice, err = sandbox.Enter()
+	if err != nil && driver == DriverAuto {
+		return "", nil // the sandbox says the same when it is opened, and there may be an engine
+	}
 	if err != nil {
 		return "", fmt.Errorf("run as a plain user: %w", err)
 	}
