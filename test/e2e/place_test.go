@@ -109,6 +109,30 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
+// chroot gives a command that runs another as nobody, with another root
+// directory: the kernel makes no user namespaces for who has one.
+func chroot(t *testing.T) []string {
+	t.Helper()
+	dir, world := t.TempDir(), os.Getenv(worldVariable)
+	for _, at := range []string{"/proc", world} {
+		if err := os.MkdirAll(dir+at, 0o755); err != nil { //nolint:gosec // nobody looks into it
+			t.Fatal(err)
+		}
+		if err := unix.Mount(at, dir+at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir+at, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // nobody looks into it
+		t.Fatal(err)
+	}
+	return []string{"chroot", "--userspec=65534:65534", dir}
+}
+
 // A server that may not do what it must says what it lacks.
 func TestServerWithoutPermission(t *testing.T) {
 	t.Parallel()
@@ -129,7 +153,7 @@ func TestServerWithoutPermission(t *testing.T) {
 		data   string
 		words  []string
 	}{
-		{"as nobody", nobody, open(), []string{"root"}},
+		{"where no user namespaces can be made", chroot(t), filepath.Join(os.Getenv(worldVariable), "none"), []string{"root", "user namespace", "refuses"}},
 		{"without CAP_SYS_ADMIN", []string{"setpriv", "--bounding-set=-sys_admin"}, open(), []string{"CAP_SYS_ADMIN"}},
 		{"without CAP_NET_ADMIN", []string{"setpriv", "--bounding-set=-net_admin"}, open(), []string{"CAP_NET_ADMIN"}},
 		{"a directory of others", nobody, filepath.Join(t.TempDir(), "data"), []string{"permission denied", "data"}},
