@@ -104,9 +104,16 @@ func (c Capabilities) Names() []string {
 		name string
 		set  bool
 	}{
-		{"sockets", c.Sockets}, {"freeze", c.Freeze}, {"detach", c.Detach},
-		{"limit_memory", c.Memory}, {"limit_cpu", c.CPU}, {"limit_pids", c.Pids},
-		{"users", !c.OneUser && c.Driver != ""}, {"weight_cpu", c.CPUWeight}, {"writable_root", c.WritableRoot}, {"mounts", c.Mounts},
+		{"sockets", c.Sockets},
+		{"freeze", c.Freeze},
+		{"detach", c.Detach},
+		{"limit_memory", c.Memory},
+		{"limit_cpu", c.CPU},
+		{"limit_pids", c.Pids},
+		{"users", !c.OneUser && c.Driver != ""},
+		{"weight_cpu", c.CPUWeight},
+		{"writable_root", c.WritableRoot},
+		{"mounts", c.Mounts},
 	} {
 		if f.set {
 			names = append(names, f.name)

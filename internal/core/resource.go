@@ -184,9 +184,9 @@ func (m Mount) validate() error {
 	return nil
 }
 
-// beneath reports whether path is dir or beneath it. Both are clean.
-func beneath(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, dir+"/")
+// beneath reports whether p is dir or beneath it. Both are clean.
+func beneath(p, dir string) bool {
+	return p == dir || strings.HasPrefix(p, dir+"/")
 }
 
 // CPUWeight is the share of the processors that an instance gets beside others

@@ -239,7 +239,8 @@ func TestMountPointsThatImagesPutInTheWay(t *testing.T) {
 	img := pack.Image{Config: drivertest.Misbehave, Files: []pack.File{
 		drivertest.File("misbehave", 0o755, drivertest.Program(t)), drivertest.File("file", 0o644, nil),
 		link("link", c.dir), link("up", strings.Repeat("../", 30)), link("inside", "/work"), link("proc-too", "/proc"), link("loop", "loop"),
-		{Path: "work", Mode: os.ModeDir | 0o755}, link("work/link", c.dir+"/etc"),
+		{Path: "work", Mode: os.ModeDir | 0o755},
+		link("work/link", c.dir+"/etc"),
 	}}
 	digest := f.load(t, drivertest.Tar(t, img))
 	for path, says := range map[string]string{
