@@ -498,6 +498,49 @@ func otherManifest(w http.ResponseWriter, r *http.Request, _ http.Handler) bool 
 	return true
 }
 
+// What comes from a registry has the bounds of what is loaded.
+func TestPullIsBounded(t *testing.T) {
+	t.Parallel()
+	r := registrytest.Start(t, registrytest.Options{})
+	zeros := gzipLayer(t, entry{name: "zeros", body: strings.Repeat("\x00", 8<<20)})
+	many := gzipLayer(t, entry{name: "a"}, entry{name: "b"}, entry{name: "c"})
+	large := gzipLayer(t, entry{name: "large", body: noise(12, 2<<20)})
+	for name, tc := range map[string]struct {
+		layer layer
+		opts  image.Options
+	}{
+		"gzip bomb":          {zeros, image.Options{MaxRatio: 10}},
+		"unpacked":           {zeros, image.Options{MaxLayer: core.MiB}},
+		"many entries":       {many, image.Options{MaxEntries: 2}},
+		"larger than may be": {large, image.Options{MaxImage: core.MiB}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ref := r.Push(t, simple(t, "x", tc.layer), "bounded/"+strings.ReplaceAll(name, " ", "-")+":1")
+			tc.opts.Registries.Keychain = keys{}
+			s, dir := open(t, tc.opts)
+			image.SetRatioFrom(s, 1<<20)
+			_, err := s.Pull(t.Context(), ref, nil)
+			wantCode(t, err, core.KindTooLarge, core.ReasonImagePullFailed)
+			image.WaitIdle(s)
+			if left := append(dirs(t, dir, "layers"), dirs(t, dir, "tmp")...); len(left) != 0 {
+				t.Errorf("it left %v", left)
+			}
+		})
+	}
+	t.Run("a full disk", func(t *testing.T) {
+		t.Parallel()
+		ref := r.Push(t, simple(t, "x", large), "bounded/disk:1")
+		s, dir := open(t, image.Options{MinFree: 1 << 60, Registries: registry.Options{Keychain: keys{}}})
+		_, err := s.Pull(t.Context(), ref, nil)
+		wantCode(t, err, core.KindUnavailable, core.ReasonDiskFull, "make room")
+		image.WaitIdle(s)
+		if left := dirs(t, dir, "spool"); len(left) != 0 {
+			t.Errorf("it left %v on a full disk", left)
+		}
+	})
+}
+
 func TestStalls(t *testing.T) {
 	t.Parallel()
 	behind := registrytest.Start(t, registrytest.Options{})
