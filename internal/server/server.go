@@ -85,6 +85,10 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.can = driver.Capabilities()
+	if len(s.cfg.Mounts) > 0 && !s.can.Mounts {
+		return core.Errorf(core.KindNotImplemented, core.CodeNotImplemented,
+			"functions cannot mount directories of the host with the driver %s: leave --allow-mount out, or choose the driver %s", s.can.Driver, DriverSandbox)
+	}
 	s.tellMissing()
 	functions, err := catalog.Open(ctx, store, s.log)
 	if err != nil {
