@@ -22,5 +22,5 @@ func main() {
 	os.Exit(cli.Main(ctx, cli.Program{
 		Args: os.Args[1:], Env: os.Environ(), Version: version,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-	}, server.Command(version)))
+	}, server.Command(version), server.Doctor()))
 }

@@ -27,7 +27,7 @@ var rows = []row{
 	{"mechanism", []string{"catalog", "pool", "sequence"}, noInput},
 	{"service", []string{"access", "deploy", "invoke", "maintain"}, noInput},
 	{"adapter", []string{"build", "contract", "docker", "httpapi", "image", "logstore", "manifest", "memory", "sandbox", "sqlite"}, nil},
-	{"end", []string{"cli", "server"}, nil},
+	{"end", []string{"cli", "doctor", "server"}, nil},
 }
 
 // noInput is what reaches out of the process: that is for adapters.

@@ -82,6 +82,15 @@ func dial(ctx context.Context, host string) (*client.Client, string, error) {
 	return api, at, nil
 }
 
+// Find gives the version of the API of the engine at a host, as dial finds it.
+func Find(ctx context.Context, host string) (version string, err error) {
+	api, _, err := dial(ctx, host)
+	if err != nil {
+		return "", err
+	}
+	return api.ClientVersion(), api.Close()
+}
+
 // dataID gives what tells this data directory from others that use the same
 // engine, also from other machines. It is made once.
 func dataID(dir string) (string, error) {

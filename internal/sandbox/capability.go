@@ -60,11 +60,21 @@ func (i ids) missing(notice string) []core.Shortcoming {
 			Name: "ids of their own", Why: fmt.Sprintf("all instances share one range of %d user ids", i.count), Remedy: asRoot,
 		})
 	}
-	why, remedy := notice, "see what it says when it is called by hand"
-	if tools, err := userns.FindTools(); err == nil && notice == "" {
-		why, remedy = tools.Lack()
-	}
+	why, remedy := WhyOneID(notice)
 	return append(out, core.Shortcoming{
 		Name: "user ids", Why: "every process of an instance runs as the user who runs the server, whatever user the image names (" + why + ")", Remedy: remedy,
 	})
+}
+
+// WhyOneID says why a plain user's server has one user id only, and what to do.
+// The notice is what Enter gave.
+func WhyOneID(notice string) (why, remedy string) {
+	if notice != "" {
+		return notice, "see what it says when it is called by hand"
+	}
+	tools, err := userns.FindTools()
+	if err != nil {
+		return err.Error(), "see to that"
+	}
+	return tools.Lack()
 }

@@ -19,6 +19,11 @@ import (
 // (cgroup v2, "no internal processes").
 const serverGroup = "dayfly-server"
 
+const (
+	oldGroups = "the machine has its controllers in cgroup version 1, which gives plain users none"
+	newGroups = "boot with cgroup version 2 (systemd.unified_cgroup_hierarchy=1), or run the server as root"
+)
+
 const delegateIt = "start it in a cgroup of its own: systemd-run --user --scope -p Delegate=yes dayfly server"
 
 // openDelegated makes groups below the group that this process is in, if that
@@ -34,8 +39,6 @@ func openDelegated(name string) *cgroups {
 	}
 	c := &cgroups{left: filepath.Join(unified, path), legacy: map[string]string{}}
 	c.unified = filepath.Join(c.left, cgroupParent, name)
-	const oldGroups, newGroups = "the machine has its controllers in cgroup version 1, which gives plain users none",
-		"boot with cgroup version 2 (systemd.unified_cgroup_hierarchy=1), or run the server as root"
 	if err := os.MkdirAll(c.unified, 0o755); err != nil {
 		if len(legacy) > 0 {
 			return withoutGroups(oldGroups, newGroups)
@@ -127,4 +130,48 @@ func (c *cgroups) comeBack() {
 	_ = put(filepath.Join(c.left, "cgroup.subtree_control"), "-"+strings.Join(c.limits, " -"))
 	_ = put(filepath.Join(c.left, "cgroup.procs"), strconv.Itoa(os.Getpid()))
 	_ = unix.Rmdir(filepath.Join(c.left, serverGroup))
+}
+
+// Groups is what a driver of this process would find of cgroups.
+type Groups struct {
+	Unified bool     // version 2 is mounted
+	Legacy  bool     // controllers are in version 1
+	Limits  []string // controllers that would enforce limits
+	Swap    bool     // memory limits would count swap
+	Lack    core.Shortcoming
+}
+
+// LookAtGroups finds out, and changes nothing.
+func LookAtGroups(plain bool) Groups {
+	mountinfo, _ := os.ReadFile("/proc/self/mountinfo")
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	unified, legacy := cgroupMounts(mountinfo)
+	g := Groups{Unified: unified != "", Legacy: len(legacy) > 0}
+	base := unified
+	if path, ok := unifiedPath(string(own)); ok && plain {
+		base = filepath.Join(unified, path)
+	}
+	have, _ := os.ReadFile(filepath.Join(base, "cgroup.controllers"))
+	for _, ctl := range controllers {
+		if slices.Contains(strings.Fields(string(have)), ctl) || !plain && legacy[ctl] != "" {
+			g.Limits = append(g.Limits, ctl)
+		}
+	}
+	_, noSwap := os.Stat(filepath.Join(legacy["memory"], "memory.memsw.limit_in_bytes"))
+	below, _ := filepath.Glob(filepath.Join(unified, "*", "memory.swap.max"))
+	g.Swap = legacy["memory"] != "" && noSwap == nil || len(below) > 0
+	g.Lack = core.Shortcoming{Name: "limits", Why: "the kernel has no such controllers", Remedy: "enable them (cgroup_enable=memory on the kernel's command line)"}
+	if !plain {
+		return g
+	}
+	switch err := unix.Access(base, unix.W_OK); {
+	case unified == "" || len(legacy) > 0:
+		g.Lack.Why, g.Lack.Remedy = oldGroups, newGroups
+	case err != nil:
+		g.Lack.Why, g.Lack.Remedy = "the cgroup of this process is not delegated to the user", delegateIt
+	default:
+		return g
+	}
+	g.Limits = nil
+	return g
 }

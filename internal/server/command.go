@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/doctor"
 	"github.com/dayfly-io/dayfly/internal/sandbox"
 )
 
@@ -88,6 +89,14 @@ a token, which callers must show: set DAYFLY_TOKEN.`,
 	f.DurationVar(&c.Drain, "drain", 10*time.Second, "how long calls under way may take when the server stops")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd
+}
+
+// Doctor gives the command "doctor".
+func Doctor() *cobra.Command {
+	return doctor.Command(doctor.Options{
+		Data: fromEnv("DAYFLY_DATA", "dayfly-data"), Listen: fromEnv("DAYFLY_LISTEN", "127.0.0.1:8080"),
+		Now: time.Now,
+	}, doctor.Look)
 }
 
 // enter makes a plain user's process root of a user namespace, where its driver

@@ -46,7 +46,7 @@ func (s *Server) openDriver(ctx context.Context) (driver, deploy.Images, error) 
 		return s.openDocker(ctx)
 	}
 	d, images, err := s.openSandbox(ctx)
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || core.IsKind(err, core.KindConflict) {
 		return d, images, err
 	}
 	d, images, dockerErr := s.openDocker(ctx)

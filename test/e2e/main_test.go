@@ -57,7 +57,7 @@ var needs = map[string]string{
 	"apt-get": "apt", "dpkg-deb": "dpkg", "npm": "npm", "pip3": "python3-pip", // for functions of the Fn Project
 	"go": "golang-go", "nft": "nftables", "iptables-save": "iptables", "setpriv": "util-linux",
 	"docker-registry": "docker-registry",
-	"pasta": "passt", "newuidmap": "uidmap",
+	"pasta":           "passt", "newuidmap": "uidmap",
 }
 
 // runOutside builds what is tested and runs the tests in fresh namespaces.

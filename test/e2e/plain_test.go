@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -109,6 +110,38 @@ func TestPlainUser(t *testing.T) {
 	addWayOut(t)
 	for name, well := range map[string]bool{"with a range of ids and pasta": true, "with one id and no way out": false} {
 		t.Run(name, func(t *testing.T) { asPlainUser(t, well) })
+	}
+}
+
+// The doctor says beforehand what the server says later, and leaves nothing.
+func TestDoctor(t *testing.T) {
+	before := alone(t)
+	addWayOut(t)
+	for name, c := range map[string]struct {
+		prefix []string
+		words  []string
+	}{
+		"root":       {nil, []string{"user              ok    root", "limits            ok ", "the driver sandbox"}},
+		"plain":      {newPlain(t, true).options().prefix, []string{"a plain user", "65536, which all", "by pasta", "the driver sandbox"}},
+		"plain poor": {newPlain(t, false).options().prefix, []string{"user ids          less", "way out           less", "/dev/net/tun", "the driver sandbox"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append(append([]string{}, c.prefix...), built("dayfly"), "doctor", "--listen", "127.0.0.1:0")
+			cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the program that is tested
+			cmd.Env = cleanEnv()
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Errorf("it ends with %v", err)
+			}
+			wantWords(t, string(out), c.words...)
+		})
+	}
+	if more := before.more(look(t, nil)); len(more) > 0 {
+		for _, m := range more {
+			if !strings.HasPrefix(m, "link: way") {
+				t.Errorf("it left %s", m)
+			}
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func help(t *testing.T, command ...string) string {
 	var out, chat bytes.Buffer
 	code := cli.Main(t.Context(), cli.Program{
 		Args: append(command, "--help"), Stdin: strings.NewReader(""), Stdout: &out, Stderr: &chat,
-	}, server.Command(""))
+	}, server.Command(""), server.Doctor())
 	if code != 0 {
 		t.Fatalf("dayfly %s --help exits with %d: %s", strings.Join(command, " "), code, &chat)
 	}

@@ -54,7 +54,7 @@ func parseRanges(r io.Reader, name, id string) ([]Range, error) {
 // rangesOf gives what a file grants the user of the process; nothing when the
 // file is not there, or not to be read.
 func rangesOf(path string) ([]Range, error) {
-	id := strconv.Itoa(os.Getuid())
+	id := strconv.Itoa(outer("uid_map", os.Getuid()))
 	name := ""
 	if u, err := user.LookupId(id); err == nil {
 		name = u.Username
@@ -68,6 +68,22 @@ func rangesOf(path string) ([]Range, error) {
 	}
 	defer func() { _ = f.Close() }()
 	return parseRanges(f, name, id)
+}
+
+// outer gives what an id is outside of the user namespace of the process, as
+// its map says; the id itself where that says nothing.
+func outer(name string, id int) int {
+	text, err := os.ReadFile("/proc/self/" + name)
+	if err != nil {
+		return id
+	}
+	for line := range strings.Lines(string(text)) {
+		var inside, outside, count int
+		if n, _ := fmt.Sscan(line, &inside, &outside, &count); n == 3 && id >= inside && id-inside < count {
+			return outside + id - inside
+		}
+	}
+	return id
 }
 
 // arguments are those of newuidmap(1) and newgidmap(1): id 0 is the user, what
