@@ -29,7 +29,7 @@ type place struct {
 
 func newPlace(t *testing.T) place {
 	t.Helper()
-	root, err := os.MkdirTemp("", "sock") // short, for the 107 bytes of an address
+	root, err := os.MkdirTemp("", "sock") //nolint:usetesting // short, for the 107 bytes of an address
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestDialRefuses(t *testing.T) {
 			}
 		}
 	}
-	for what, make := range map[string]func(*testing.T, place){
+	for what, spoil := range map[string]func(*testing.T, place){
 		"a link upwards":         link("../out/s"),
 		"an absolute link":       link("OUT/s"),
 		"a link to itself, deep": link("./lsnr.sock"),
@@ -167,7 +167,7 @@ func TestDialRefuses(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
-			make(t, p)
+			spoil(t, p)
 			for _, err := range []error{p.dir.Await(within(t), name), func() error { _, err := p.dir.Dial(name); return err }()} {
 				if e, ok := errors.AsType[*socket.Error](err); !ok || e.Name != name {
 					t.Errorf("the error is %v", err)

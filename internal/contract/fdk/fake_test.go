@@ -34,7 +34,7 @@ type place struct {
 
 func newPlace(t testing.TB) *place {
 	t.Helper()
-	path, err := os.MkdirTemp("", "fdk") // short, for the 107 bytes of an address
+	path, err := os.MkdirTemp("", "fdk") //nolint:usetesting // short, for the 107 bytes of an address
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func (s sockets) Dial(ctx context.Context, id core.InstanceID, _ int) (net.Conn,
 	if notSocket || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EAGAIN) {
 		err = fmt.Errorf("%w (%w)", err, syscall.ECONNREFUSED)
 	}
-	return c, err //nolint:wrapcheck // it stands in for the dialer
+	return c, err
 }
 
 // Prepare adds to the spec of an instance what the contract needs: user,

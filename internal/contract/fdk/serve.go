@@ -110,7 +110,7 @@ func (x *exchange) Write(p []byte) (int, error) {
 	}
 	n, err := x.reply.Write(p)
 	x.passed += int64(n)
-	return n, err //nolint:wrapcheck // it stands in for the reply
+	return n, err
 }
 
 // Flush sends what has been written so far.
@@ -118,13 +118,13 @@ func (x *exchange) Flush() error {
 	if x.sent == 0 {
 		return nil
 	}
-	return x.reply.Flush() //nolint:wrapcheck // it stands in for the reply
+	return x.reply.Flush()
 }
 
 // SetWriteDeadline bounds how long the caller may take to read the answer.
 func (x *exchange) SetWriteDeadline(t time.Time) error {
 	if w, ok := x.reply.(interface{ SetWriteDeadline(t time.Time) error }); ok {
-		return w.SetWriteDeadline(t) //nolint:wrapcheck // it stands in for the reply
+		return w.SetWriteDeadline(t)
 	}
 	return errors.ErrUnsupported
 }

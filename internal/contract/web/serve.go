@@ -121,16 +121,15 @@ func (x *exchange) prepare() error {
 	if x.out, err = x.appendHead(x.out[:0]); err != nil {
 		return err
 	}
-	switch x.framing {
-	case inlined:
+	if x.framing == inlined {
 		return x.inline(r.Body, int(r.Length))
-	case wrapped:
+	}
+	if x.framing == wrapped {
 		x.out = append(strconv.AppendInt(x.out, r.Length, 16), "\r\n"...)
 		if err := x.inline(r.Body, int(r.Length)); err != nil {
 			return err
 		}
-		x.out = append(x.out, "\r\n"...)
-		x.out = appendEnd(x.out, r)
+		x.out = appendEnd(append(x.out, "\r\n"...), r)
 	}
 	return nil
 }
