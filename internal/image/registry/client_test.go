@@ -100,8 +100,8 @@ func TestRedirects(t *testing.T) {
 	t.Parallel()
 	blob := v1.Descriptor{Digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ab", 32)}, Size: 5}
 	for to, works := range map[string]bool{
-		"https://example.com/x":        true,
-		"http://example.com/x":         false, // out of TLS
+		"https://example.com/x":       true,
+		"http://example.com/x":        false, // out of TLS
 		"https://127.0.0.1/x":         false,
 		"https://169.254.169.254/x":   false,
 		"https://[fe80::1]/x":         false,
@@ -109,7 +109,7 @@ func TestRedirects(t *testing.T) {
 		"https://localhost/x":         false,
 		"https://0.0.0.0/x":           false,
 		"https://[::ffff:10.0.0.1]/x": false,
-		"https://example.com/again":  false, // for ever
+		"https://example.com/again":   false, // for ever
 	} {
 		t.Run(to, func(t *testing.T) {
 			t.Parallel()
