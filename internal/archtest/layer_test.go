@@ -20,7 +20,7 @@ type row struct {
 // rows are all layers, lowest first. A package imports packages of lower rows
 // only, never of its own or a higher one.
 var rows = []row{
-	{"base", []string{"lifecycle", "netns", "socket", "sqlitefile"}, nil},
+	{"base", []string{"front", "lifecycle", "netns", "socket", "sqlitefile"}, nil},
 	// io is there for the values Reader and Writer, which ports pass.
 	{"core", []string{"core"}, []string{"context", "database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall", "time/tzdata"}},
 	{"engine", []string{"keepalive"}, []string{"database/sql", "log/slog", "net", "net/http", "os", "os/exec", "sync", "syscall"}},

@@ -9,8 +9,8 @@ import (
 	"github.com/dayfly-io/dayfly/internal/core"
 )
 
-// callPrefix is the path below which functions have their URLs.
-const callPrefix = "/f/"
+// CallPrefix is the path below which functions have their URLs.
+const CallPrefix = "/f/"
 
 // call answers a function's URL. It runs for every call: it allocates only
 // what goes out.
@@ -73,7 +73,7 @@ func (h *Handler) finish(x *exchange, r *http.Request) {
 // splitCall takes the escaped path of a function's URL apart. rest is the
 // path below the function, as it was escaped.
 func splitCall(escaped string) (app, function, rest string, ok bool) {
-	s, ok := strings.CutPrefix(escaped, callPrefix)
+	s, ok := strings.CutPrefix(escaped, CallPrefix)
 	if !ok {
 		return "", "", "", false
 	}

@@ -93,7 +93,7 @@ func (h *Handler) deleteFunction(ctx context.Context, p core.Principal, in *stru
 
 // functionPath gives the path of a function's URL.
 func functionPath(app, name string) string {
-	return callPrefix + url.PathEscape(app) + "/" + url.PathEscape(name)
+	return CallPrefix + url.PathEscape(app) + "/" + url.PathEscape(name)
 }
 
 func wireFunction(d core.Definition) api.Function {

@@ -134,7 +134,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, *p)
 		return
 	}
-	if strings.HasPrefix(r.URL.Path, callPrefix) {
+	if strings.HasPrefix(r.URL.Path, CallPrefix) {
 		h.call(w, r)
 		return
 	}

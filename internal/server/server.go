@@ -21,6 +21,7 @@ import (
 	"github.com/dayfly-io/dayfly/internal/contract/web"
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/deploy"
+	"github.com/dayfly-io/dayfly/internal/front"
 	"github.com/dayfly-io/dayfly/internal/httpapi"
 	"github.com/dayfly-io/dayfly/internal/invoke"
 	"github.com/dayfly-io/dayfly/internal/lifecycle"
@@ -46,7 +47,7 @@ type Server struct {
 	parts lifecycle.Stack
 	can   core.Capabilities
 	url   string
-	http  *http.Server
+	http  *front.Server
 	done  chan error // of the listener, when it ends by itself
 }
 
@@ -156,10 +157,11 @@ func (s *Server) listen(ctx context.Context, calls *invoke.Service, deployer *de
 	if err != nil {
 		return err
 	}
-	s.http = httpapi.NewServer(httpapi.New(httpapi.Config{
+	handler := httpapi.New(httpapi.Config{
 		Door: door, Invoker: calls, Runs: calls, Deployer: deployer, Versions: deployer, Images: deployer, Instances: calls, Logger: s.log,
 		Server: httpapi.Server{Version: s.cfg.Version, Capabilities: s.can, Node: node, StartedAt: time.Now()},
-	}))
+	})
+	s.http = front.New(httpapi.NewServer(handler), httpapi.CallPrefix)
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", s.cfg.Listen)
 	if err != nil {
