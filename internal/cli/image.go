@@ -214,8 +214,10 @@ func imageRows(i api.Image, now time.Time) [][]string {
 		{"instances", strconv.Itoa(i.Instances)},
 	}
 	for _, row := range [][]string{
-		{"entrypoint", strings.Join(i.Config.Entrypoint, " ")}, {"cmd", strings.Join(i.Config.Cmd, " ")},
-		{"directory", i.Config.WorkingDir}, {"user", i.Config.User},
+		{"entrypoint", strings.Join(i.Config.Entrypoint, " ")},
+		{"cmd", strings.Join(i.Config.Cmd, " ")},
+		{"directory", i.Config.WorkingDir},
+		{"user", i.Config.User},
 	} {
 		if row[1] != "" {
 			rows = append(rows, row)

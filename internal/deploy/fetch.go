@@ -125,6 +125,11 @@ type fetch struct {
 	failed   time.Time // when it failed; before done is closed
 }
 
+func (f *fetches) open(ctx context.Context) {
+	f.under = map[versionKey]*fetch{}
+	f.life, f.end = context.WithCancelCause(context.WithoutCancel(ctx))
+}
+
 func (f *fetches) join(s *Service, def *core.Definition) (*fetch, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -98,7 +98,7 @@ func newDistant() *distant {
 
 func over(i deploy.Images) *deploy.Service {
 	can := core.Capabilities{Driver: "sandbox", Networks: []core.Network{core.NetworkEgress}}
-	return deploy.New(deploy.Config{
+	return deploy.New(context.Background(), deploy.Config{
 		Store: memory.New(), Images: i, Catalog: &catalog{}, Capabilities: can, IDs: sequence.New(0, time.Now), Now: time.Now,
 	})
 }

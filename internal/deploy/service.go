@@ -40,12 +40,11 @@ type Config struct {
 	Now          func() time.Time
 }
 
-// New makes a service that lives until Close.
-func New(c Config) *Service {
+// New makes a service that lives until Close; of ctx it takes the values only.
+func New(ctx context.Context, c Config) *Service {
 	s := &Service{store: c.Store, images: c.Images, catalog: c.Catalog, can: c.Capabilities, ids: c.IDs, now: c.Now}
 	s.ready.byFunction = map[core.FunctionID][]*core.Definition{}
-	s.fetches.under = map[versionKey]*fetch{}
-	s.fetches.life, s.fetches.end = context.WithCancelCause(context.Background())
+	s.fetches.open(ctx)
 	return s
 }
 

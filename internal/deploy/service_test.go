@@ -79,7 +79,7 @@ func service() (*deploy.Service, images, *catalog) {
 
 func with(can core.Capabilities, i images, c *catalog) *deploy.Service {
 	clock := func() time.Time { return at }
-	return deploy.New(deploy.Config{
+	return deploy.New(context.Background(), deploy.Config{
 		Store: memory.New(), Images: i, Catalog: c, Capabilities: can, IDs: sequence.New(0, clock), Now: clock,
 	})
 }

@@ -98,7 +98,7 @@ func BenchmarkLoad(b *testing.B) {
 			b.SetBytes(int64(len(l.plain)))
 			parent := b.TempDir()
 			for i := 0; b.Loop(); i++ {
-				s, err := image.Open(filepath.Join(parent, fmt.Sprint(i)), image.Options{})
+				s, err := image.Open(b.Context(), filepath.Join(parent, fmt.Sprint(i)), image.Options{})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -37,10 +37,9 @@ type download struct {
 	state *layerProgress
 	pause time.Duration // before the second try
 
-	file  *os.File
-	sum   hash.Hash
-	have  int64
-	reset bool // what was there before has been dropped
+	file *os.File
+	sum  hash.Hash
+	have int64
 }
 
 // run brings the blob into the file and verifies it. What has come stays
@@ -140,7 +139,7 @@ func (d *download) fetch(ctx context.Context) error {
 func (d *download) try(ctx context.Context) (err error) {
 	body, start, err := d.repo.Blob(ctx, d.blob, d.have)
 	if err != nil {
-		return err //nolint:wrapcheck // it names all there is to name
+		return err
 	}
 	defer body.Close() //nolint:errcheck // it is read, or failed
 	if start != d.have {
@@ -163,7 +162,7 @@ func (d *download) try(ctx context.Context) (err error) {
 		case errors.Is(readErr, io.EOF):
 			return nil
 		case readErr != nil:
-			return readErr //nolint:wrapcheck // it names all there is to name
+			return readErr
 		}
 	}
 }
@@ -205,13 +204,13 @@ func (r remote) document(ctx context.Context, d v1.Descriptor, what, called stri
 	}
 	if isIndex(d.MediaType) || isManifest(d.MediaType) {
 		data, _, err := r.repo.Manifest(ctx, d, "")
-		return data, err //nolint:wrapcheck // it names all there is to name
+		return data, err
 	}
 	// The specification lets small documents stand in their descriptor.
 	if len(d.Data) > 0 && int64(len(d.Data)) == d.Size && sha256Of(d.Data) == d.Digest.String() {
 		return bytes.Clone(d.Data), nil
 	}
-	return r.repo.SmallBlob(ctx, d, limit) //nolint:wrapcheck // it names all there is to name
+	return r.repo.SmallBlob(ctx, d, limit)
 }
 
 // layer implements source.

@@ -174,7 +174,7 @@ func open(t testing.TB, opts image.Options) (*image.Store, string) {
 
 func reopen(t testing.TB, dir string, opts image.Options) *image.Store {
 	t.Helper()
-	s, err := image.Open(dir, opts)
+	s, err := image.Open(t.Context(), dir, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ var nameAnnotations = []string{"io.containerd.image.name", "org.opencontainers.i
 // layers not yet.
 type candidate struct {
 	names  []string
+	keys   map[string]string // the names in full, each as it was given
 	record imageRecord
 	config *v1.ConfigFile
 	blobs  []*blob // of the layers, lowest first

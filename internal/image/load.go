@@ -46,9 +46,8 @@ func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, e
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]map[string]string, len(candidates))
-	for i, c := range candidates {
-		if keys[i], err = nameKeys(c.names); err != nil {
+	for _, c := range candidates {
+		if c.keys, err = nameKeys(c.names); err != nil {
 			return nil, err
 		}
 	}
@@ -69,7 +68,7 @@ func (s *Store) Load(ctx context.Context, tar io.Reader) (images []core.Image, e
 			return nil, err
 		}
 	}
-	if err := s.commit(candidates, keys, fresh, work); err != nil {
+	if err := s.commit(candidates, fresh, work); err != nil {
 		return nil, fmt.Errorf("keeping an image: %w", err)
 	}
 	return s.loaded(candidates)
@@ -196,7 +195,7 @@ func (s *Store) checkSize(compressed, total int64) error {
 
 // commit puts layers, images and names in place, in this order, so that after
 // a crash nothing leads nowhere.
-func (s *Store) commit(candidates []*candidate, keys []map[string]string, fresh map[string]*layerRecord, work string) error {
+func (s *Store) commit(candidates []*candidate, fresh map[string]*layerRecord, work string) error {
 	for diffID, record := range fresh {
 		if err := s.placeLayer(filepath.Join(work, hexOf(diffID)), *record); err != nil {
 			return err
@@ -224,20 +223,20 @@ func (s *Store) commit(candidates []*candidate, keys []map[string]string, fresh 
 			return err
 		}
 		if err := os.Chtimes(s.imageFile(c.record.Digest), c.record.LoadedAt, c.record.LoadedAt); err != nil {
-			return err
+			return fmt.Errorf("noting when an image came: %w", err)
 		}
 		s.mu.Lock()
 		s.keep(h)
 		s.mu.Unlock()
 	}
-	for i, c := range candidates {
-		for key, shown := range keys[i] {
+	for _, c := range candidates {
+		for key, shown := range c.keys {
 			if err := s.writeJSON(s.nameFile(key), nameRecord{Name: shown, Digest: c.record.Digest}); err != nil {
 				return err
 			}
 		}
 		s.mu.Lock()
-		s.setNames(c.record.Digest, keys[i])
+		s.setNames(c.record.Digest, c.keys)
 		s.mu.Unlock()
 	}
 	return nil

@@ -34,6 +34,12 @@ func parseRef(ref string) (digest, key string, err error) {
 			Message: "the image name \"" + ref + "\" is not one: write it like shop/resize:1.2",
 		}
 	}
+	// The parser takes dots for letters. In a URL they would lead elsewhere.
+	for part := range strings.SplitSeq(parsed.Context().RepositoryStr(), "/") {
+		if part == "." || part == ".." {
+			return "", "", core.Invalid("the image name %q is not one: no part of it may be %q", ref, part)
+		}
+	}
 	if d, ok := parsed.(name.Digest); ok {
 		return d.DigestStr(), "", nil
 	}

@@ -29,11 +29,11 @@ func (s *Store) Resolve(ctx context.Context, ref string) (digest string, err err
 	}
 	repo, err := s.registries.Open(ctx, target.ref)
 	if err != nil {
-		return "", err //nolint:wrapcheck // it names all there is to name
+		return "", err
 	}
 	d, err := repo.Head(ctx, target.ref.Identifier())
 	if err != nil {
-		return "", err //nolint:wrapcheck // it names all there is to name
+		return "", err
 	}
 	if isManifest(d.MediaType) {
 		return d.Digest.String(), nil
@@ -90,7 +90,7 @@ func (s *Store) choose(ctx context.Context, repo *registry.Repository, t target)
 	}
 	data, d, err := repo.Manifest(ctx, want, t.ref.Identifier())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it names all there is to name
+		return nil, err
 	}
 	if !isIndex(d.MediaType) && !isManifest(d.MediaType) {
 		return nil, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
@@ -154,15 +154,14 @@ func (s *Store) pull(ctx context.Context, t target, p *progress) (core.Image, er
 	defer s.active()()
 	repo, err := s.registries.Open(ctx, t.ref)
 	if err != nil {
-		return core.Image{}, err //nolint:wrapcheck // it names all there is to name
+		return core.Image{}, err
 	}
 	c, err := s.choose(ctx, repo, t)
 	if err != nil {
 		return core.Image{}, err
 	}
-	var keys map[string]string
 	if t.named != "" {
-		if keys, err = nameKeys([]string{t.named}); err != nil {
+		if c.keys, err = nameKeys([]string{t.named}); err != nil {
 			return core.Image{}, err
 		}
 	}
@@ -178,9 +177,9 @@ func (s *Store) pull(ctx context.Context, t target, p *progress) (core.Image, er
 		return core.Image{}, err
 	}
 	if !t.sure {
-		keys = s.freeKeys(keys)
+		c.keys = s.freeKeys(c.keys)
 	}
-	if err := s.commit([]*candidate{c}, []map[string]string{keys}, nil, ""); err != nil {
+	if err := s.commit([]*candidate{c}, nil, ""); err != nil {
 		return core.Image{}, fmt.Errorf("keeping the image %s: %w", t.asked, err)
 	}
 	return s.Image(ctx, c.record.Digest)

@@ -366,8 +366,7 @@ func TestPullGoesOnInTheNextProcess(t *testing.T) {
 // What is in the spool is not trusted.
 func TestSpoolIsVerified(t *testing.T) {
 	t.Parallel()
-	f := registrytest.NewFront(t, registrytest.Start(t, registrytest.Options{}))
-	behind := f.Registry()
+	behind := registrytest.Start(t, registrytest.Options{})
 	big := gzipLayer(t, entry{name: "big", body: noise(4, 1<<20)})
 	ref := behind.Push(t, simple(t, "x", big), "a:1")
 	for name, spooled := range map[string][]byte{
@@ -381,6 +380,9 @@ func TestSpoolIsVerified(t *testing.T) {
 		}(),
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := registrytest.NewFront(t, behind)
+			ref := strings.Replace(ref, behind.Host, f.Host, 1)
 			s, dir := puller(t, registry.Options{})
 			file := filepath.Join(dir, "spool", digestOf(big.blob)[7:]+".part")
 			if err := os.WriteFile(file, spooled, 0o600); err != nil {
@@ -715,7 +717,7 @@ func TestCloseEndsPulls(t *testing.T) {
 		}
 		return false
 	})
-	s, err := image.Open(filepath.Join(t.TempDir(), "images"), image.Options{Registries: registry.Options{Keychain: keys{}}})
+	s, err := image.Open(t.Context(), filepath.Join(t.TempDir(), "images"), image.Options{Registries: registry.Options{Keychain: keys{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

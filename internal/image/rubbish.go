@@ -117,7 +117,7 @@ func (r *rubbish) remove(dir string, depth int) error {
 	if !r.await() {
 		return nil
 	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(dir) //nolint:wrapcheck // it names the path
 }
 
 // await waits until nothing else goes on; false when the store closes.

@@ -98,8 +98,9 @@ type held struct {
 }
 
 // Open opens the store in dir and makes it if it is not there. Metadata files
-// that cannot be read do not fail it: see [Store.Problems].
-func Open(dir string, opts Options) (*Store, error) {
+// that cannot be read do not fail it: see [Store.Problems]. The store lives
+// until Close; of ctx it takes the values only.
+func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the image store: %w", err)
@@ -112,7 +113,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		claims: map[string]int{}, unsynced: map[string]bool{},
 	}
 	s.registries = registry.New(s.opts.Registries)
-	s.life, s.end = context.WithCancelCause(context.Background())
+	s.life, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	// Layers hold setuid programs of others: nobody else may walk in.
 	for _, d := range []string{dir, s.path(imagesDir), s.path(namesDir), s.path(layersDir), s.path(spoolDir), s.path(tmpDir)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {

@@ -145,7 +145,7 @@ func TestOpenSweeps(t *testing.T) {
 	}
 	// Close waits for the removal that goes on in the background, so it has
 	// to be seen before.
-	again, err := image.Open(dir, image.Options{})
+	again, err := image.Open(t.Context(), dir, image.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

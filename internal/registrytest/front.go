@@ -1,8 +1,7 @@
 package registrytest
 
 import (
-	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -34,7 +33,7 @@ func NewFront(t testing.TB, behind *Registry) *Front {
 	f := &Front{}
 	next := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: behind.Host})
 	next.FlushInterval = -1
-	next.ErrorLog = log.New(io.Discard, "", 0)
+	next.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.seen = append(f.seen, r.Method+" "+r.URL.Path+" "+r.Header.Get("Range"))

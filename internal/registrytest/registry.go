@@ -40,7 +40,7 @@ const (
 	User     = "alice"
 	Password = "secret"
 	// htpasswd is a line as htpasswd -nbB writes it for them.
-	htpasswd = "alice:$2y$05$Eu3/fv5bEzgVBK6MwZFBS.T2Y/ig8U5KdsqGqRQ/pbc9vTjXFMKaO\n" //nolint:gosec // it opens nothing else
+	htpasswd = "alice:$2y$05$Eu3/fv5bEzgVBK6MwZFBS.T2Y/ig8U5KdsqGqRQ/pbc9vTjXFMKaO\n"
 )
 
 // Options say what kind of registry is wanted.

@@ -379,7 +379,7 @@ func TestAddressesStay(t *testing.T) {
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	images, err := image.Open(filepath.Join(dir, "images"), image.Options{})
+	images, err := image.Open(t.Context(), filepath.Join(dir, "images"), image.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func victim() {
 		panic(err)
 	}
 	ctx := context.Background()
-	images, err := image.Open(filepath.Join(todo.Dir, "images"), image.Options{})
+	images, err := image.Open(ctx, filepath.Join(todo.Dir, "images"), image.Options{})
 	if err != nil {
 		panic(err)
 	}

@@ -69,7 +69,7 @@ func (f *fixture) openImages(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	images, err := image.Open(filepath.Join(f.dir, "images"), image.Options{Owners: owners})
+	images, err := image.Open(t.Context(), filepath.Join(f.dir, "images"), image.Options{Owners: owners})
 	if err != nil {
 		t.Fatal(err)
 	}

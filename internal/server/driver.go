@@ -75,7 +75,7 @@ func (s *Server) openSandbox(ctx context.Context) (driver, deploy.Images, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	images, err := image.Open(filepath.Join(s.cfg.Data, "images"), image.Options{Registries: registries, Owners: owners, Logger: s.log})
+	images, err := image.Open(ctx, filepath.Join(s.cfg.Data, "images"), image.Options{Registries: registries, Owners: owners, Logger: s.log})
 	if err != nil {
 		return nil, nil, err
 	}

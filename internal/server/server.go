@@ -97,7 +97,7 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	s.parts.Push("catalog", func() error { functions.Close(); return nil })
 	ids := sequence.New(node, time.Now)
-	deployer := deploy.New(deploy.Config{
+	deployer := deploy.New(ctx, deploy.Config{
 		Store: store, Images: images, Catalog: functions, Capabilities: s.can, IDs: ids, Now: time.Now,
 	})
 	s.parts.Push("deployments", func() error { deployer.Close(); return nil })

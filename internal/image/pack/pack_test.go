@@ -48,7 +48,7 @@ func write(t *testing.T, img pack.Image) (data []byte, digest string) {
 func TestWriteLoads(t *testing.T) {
 	t.Parallel()
 	for _, zip := range []bool{false, true} {
-		s, err := image.Open(t.TempDir(), image.Options{})
+		s, err := image.Open(t.Context(), t.TempDir(), image.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

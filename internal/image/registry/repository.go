@@ -143,9 +143,9 @@ func (r *Repository) do(ctx context.Context, method, kind, what, accept string, 
 func (r *Repository) Blob(ctx context.Context, d v1.Descriptor, from int64) (body io.ReadCloser, start int64, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	what := d.Digest.String()
-	resp, start, err := r.part(ctx, d, from)
+	resp, start, err := r.part(ctx, d, from) //nolint:bodyclose // the blob's Close does
 	if errors.Is(err, errRange) && from > 0 {
-		resp, start, err = r.part(ctx, d, 0)
+		resp, start, err = r.part(ctx, d, 0) //nolint:bodyclose // likewise
 	}
 	if err != nil {
 		err = explain(ctx, r.name, what, err, r.known)
@@ -224,5 +224,5 @@ func (b *blob) Read(p []byte) (int, error) {
 func (b *blob) Close() error {
 	b.watch.Stop()
 	b.cancel(nil)
-	return b.body.Close() //nolint:wrapcheck // it is of a reader
+	return b.body.Close()
 }
