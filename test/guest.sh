@@ -14,10 +14,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Every test of the package runs, but for these: the first needs a Docker daemon
-# with iptables, which the guest does not have; the others are about the layers
+# with iptables, and the second newuidmap and pasta, which the guest does not
+# have; the others are about the layers
 # of images, which are the same with either version of cgroups, and unpack so
 # many that an emulated processor takes minutes.
-elsewhere='TestBesideDockerd|TestHostileImages|TestManyLayers'
+elsewhere='TestBesideDockerd|TestAsPlainUser|TestHostileImages|TestManyLayers'
 # The modules that the kernel loads, with what they need. What is built into it
 # is passed over.
 modules='virtio_pci virtio_blk ext4 overlay veth bridge nf_tables nft_ct nft_masq nft_chain_nat
@@ -63,7 +64,7 @@ fi
 # The disk: the tests, the function that they start, and little else.
 export CGO_ENABLED=0
 mkdir -p "$work"/root/{bin,etc,tests,tmp}
-: >"$work/root/etc/resolv.conf"
+for file in resolv.conf passwd subuid subgid; do : >"$work/root/etc/$file"; done
 for made in "test -c -o $work/root/tests/sandbox.test ./internal/sandbox" \
 	"build -trimpath -o $work/root/tests/misbehave ./internal/drivertest/misbehave" \
 	"build -trimpath -o $work/root/init ./test/guest/init"; do

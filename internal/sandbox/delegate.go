@@ -37,6 +37,8 @@ func openDelegated(name string) *cgroups {
 	if err := errors.Join(err1, err2); err != nil || unified == "" || !ok {
 		return withoutGroups("there is no cgroup version 2 here", "boot with cgroup version 2 (systemd.unified_cgroup_hierarchy=1), or run the server as root")
 	}
+	// Another driver of this process may have moved it.
+	path = strings.TrimSuffix(path, "/"+serverGroup)
 	c := &cgroups{left: filepath.Join(unified, path), legacy: map[string]string{}}
 	c.unified = filepath.Join(c.left, cgroupParent, name)
 	if err := os.MkdirAll(c.unified, 0o755); err != nil {

@@ -55,3 +55,6 @@ func (d *Driver) BreakCgroups() (mend func()) {
 	d.cgroups.unified = strings.Join([]string{was, "gone", strconv.Itoa(1)}, "/")
 	return func() { d.cgroups.unified = was }
 }
+
+// RemoveCgroup removes a cgroup whose processes have ended.
+var RemoveCgroup = removeCgroup

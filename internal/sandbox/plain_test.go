@@ -39,6 +39,8 @@ type plainWorld struct {
 	Dir    string // of the user's own
 	Ranges bool   // in /etc/subuid and /etc/subgid
 	Tun    bool   // /dev/net/tun can be opened
+	// Delegated is set when it is in a cgroup of its own.
+	Delegated bool
 }
 
 // TestAsPlainUser runs tests of this package once more in children that are no
@@ -51,23 +53,37 @@ func TestAsPlainUser(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w.Dir = plainDir(t)
-			program := filepath.Join(w.Dir, "misbehave")
-			if err := os.WriteFile(program, drivertest.Program(t), 0o755); err != nil { //nolint:gosec // a program
-				t.Fatal(err)
-			}
 			tests := plainTests
 			if w.Tun {
 				tests += plainNetwork
 			}
-			out, err := w.command(t, "-test.run="+tests+")$", "-test.timeout=5m").CombinedOutput()
-			if err != nil {
-				t.Errorf("as a plain user: %v\n%s", err, out)
-			}
-			if !strings.Contains(string(out), "PASS") {
-				t.Errorf("no test has passed: %s", out)
-			}
+			w.run(t, tests+")$")
 		})
+	}
+}
+
+// TestInADelegatedCgroup runs what the suite has of groups in a child whose
+// cgroup is its user's: it has freezing, and the limits whose controllers are in
+// version 2.
+func TestInADelegatedCgroup(t *testing.T) {
+	t.Parallel()
+	plainWorld{Delegated: true}.run(t, "^(TestDriver|TestPlain)$/limit|memory|fork_bomb|[Ff]reez|frozen|Usage|Wait_tells")
+}
+
+func (w plainWorld) run(t *testing.T, tests string) {
+	t.Helper()
+	w.Dir = plainDir(t)
+	program := filepath.Join(w.Dir, "misbehave")
+	if err := os.WriteFile(program, drivertest.Program(t), 0o755); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	out, err := w.command(t, "-test.run="+tests, "-test.timeout=6m").CombinedOutput()
+	if err != nil {
+		t.Errorf("as a plain user: %v\n%s", err, out)
+	}
+	_, _ = t.Output().Write(out)
+	if !strings.Contains(string(out), "PASS") {
+		t.Errorf("no test has passed: %s", out)
 	}
 }
 
@@ -117,10 +133,13 @@ func makePlainWorld() {
 	}
 	tun := filepath.Join(w.Dir, "tun")
 	oldMask := unix.Umask(0)
+	fatal("make mounts private", unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	// A machine without the device has none to keep from the user.
+	if _, err := os.Stat("/dev/net/tun"); err == nil || w.Tun {
+		fatal("make the plain user's device", errors.Join(
+			unix.Mknod(tun, mode, int(unix.Mkdev(10, 200))), unix.Mount(tun, "/dev/net/tun", "", unix.MS_BIND, "")))
+	}
 	fatal("make the plain user's world", errors.Join(
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-		unix.Mknod(tun, mode, int(unix.Mkdev(10, 200))),
-		unix.Mount(tun, "/dev/net/tun", "", unix.MS_BIND, ""),
 		drivertest.ReplaceFile("/etc/passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\ndayfly-test:x:%d:%d::/:/bin/sh\n", plainID, plainID)),
 		drivertest.ReplaceFile("/etc/subuid", ranges), drivertest.ReplaceFile("/etc/subgid", ranges),
 	))
@@ -135,8 +154,56 @@ func makePlainWorld() {
 	child.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: plainID, Gid: plainID}, Pdeathsig: syscall.SIGKILL,
 	}
-	fatal("run as the plain user", child.Run())
+	leave := func() {}
+	if w.Delegated {
+		leave = delegate(child.SysProcAttr)
+	}
+	err := child.Run()
+	leave()
+	fatal("run as the plain user", err)
 	os.Exit(0)
+}
+
+// delegate makes a cgroup of the plain user's for a process that is started,
+// as systemd does with Delegate=.
+func delegate(attr *syscall.SysProcAttr) (leave func()) {
+	unified := unifiedRoot()
+	have, err := os.ReadFile(filepath.Join(unified, "cgroup.controllers"))
+	fatal("look for controllers", err)
+	for _, ctl := range []string{"memory", "cpu", "pids"} {
+		if slices.Contains(strings.Fields(string(have)), ctl) {
+			fatal("hand down a controller", os.WriteFile(filepath.Join(unified, "cgroup.subtree_control"), []byte("+"+ctl), 0))
+		}
+	}
+	dir := filepath.Join(unified, fmt.Sprintf("dayfly-plain-%d", os.Getpid()))
+	fatal("make a cgroup", os.Mkdir(dir, 0o755))
+	for _, name := range []string{"", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"} {
+		fatal("give a cgroup away", os.Chown(filepath.Join(dir, name), plainID, plainID))
+	}
+	f, err := os.Open(dir)
+	fatal("open a cgroup", err)
+	attr.UseCgroupFD, attr.CgroupFD = true, int(f.Fd())
+	return func() {
+		_ = f.Close()
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+		for _, name := range []string{"dayfly-server", "dayfly", ""} {
+			sandbox.RemoveCgroup(filepath.Join(dir, name))
+		}
+	}
+}
+
+// unifiedRoot finds where cgroup version 2 is mounted.
+func unifiedRoot() string {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	fatal("look for cgroups", err)
+	for line := range strings.Lines(string(text)) {
+		left, right, _ := strings.Cut(line, " - ")
+		if l := strings.Fields(left); strings.HasPrefix(right, "cgroup2 ") && len(l) > 4 {
+			return l[4]
+		}
+	}
+	fatal("look for cgroups", errors.New("no cgroup2 file system is mounted"))
+	return ""
 }
 
 func fatal(what string, err error) {
@@ -169,12 +236,15 @@ func TestPlain(t *testing.T) {
 	w, is := plainly()
 	want := map[string]bool{}
 	if is {
-		want = map[string]bool{"detach": true, "mounts": true, "limits": true, "ids of their own": w.Ranges, "user ids": !w.Ranges, "network": !w.Tun}
+		want = map[string]bool{"detach": true, "mounts": true, "limits": !can.Memory, "ids of their own": w.Ranges, "user ids": !w.Ranges, "network": !w.Tun}
 	}
 	for _, name := range []string{"detach", "mounts", "limits", "ids of their own", "user ids", "network"} {
 		if slices.Contains(names, name) != want[name] {
 			t.Errorf("it says that it lacks %q, want %v: %+v", names, want, can.Missing)
 		}
+	}
+	if can.Freeze != (!is || w.Delegated) || can.Memory != can.Pids || can.Memory && is && !w.Delegated {
+		t.Errorf("its groups do %+v", can)
 	}
 	if can.OneUser != (is && !w.Ranges) || slices.Contains(can.Networks, core.NetworkEgress) != (!is || w.Tun) || can.Detach == is {
 		t.Errorf("it can do %+v", can)
