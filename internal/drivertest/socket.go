@@ -7,6 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ var socketing = map[string]func(*testing.T, *suite){
 	"the directory of sockets is the process's to write": ownsSockets,
 	"DialSocket refuses what is no socket of the place":  refusesNoSocket,
 	"DialSocket refuses a socket that was replaced":      refusesReplaced,
+	"DialSocket does not reach a socket of the host":     refusesHostSocket,
 	"AwaitSocket ends with its context":                  awaitsSocket,
 	"AwaitSocket ends with the instance":                 awaitEndsWithInstance,
 	"DialSocket tells who does not listen":               tellsDeaf,
@@ -139,6 +142,39 @@ func refusesReplaced(t *testing.T, s *suite) {
 	}
 	if got := Get(t, first, "/"); got != "hello" {
 		t.Errorf("the connection that was there answers %q", got)
+	}
+}
+
+// The host's socket is where Docker's, or a database's, would be: on a path
+// that the process knows and could name in a link.
+func refusesHostSocket(t *testing.T, s *suite) {
+	dir, err := os.MkdirTemp("", "host") //nolint:usetesting // short, for the 107 bytes of an address
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "h.sock")
+	host, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{path, "../.." + path, "../../../../../.." + path} {
+		p := s.sockets(t, "link", target)
+		p.Out.Await(t, "made")
+		c, err := s.Sockets.DialSocket(Context(t), p.ID, fdk.SocketName)
+		if _, ok := errors.AsType[*socket.Error](err); !ok {
+			t.Errorf("a link to %s gives %v, %v", target, c, err)
+		}
+	}
+	if err := host.SetDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := host.Accept(); err == nil {
+		t.Errorf("the host's socket was connected to, by %v", c)
 	}
 }
 
