@@ -167,11 +167,15 @@ func asPlainUser(t *testing.T, well bool) {
 	}
 	s.create(t, "plain", "web", "web", "--network", network)
 	s.create(t, "plain", "job", "cat", "--contract", "job", "--network", network)
+	s.kit(t, "plain", "kit", "--network", network)
 	calls := func() {
 		t.Helper()
 		s.get(t, "/f/plain/web/hello").want(t, 200)
 		if a := s.call(t, "POST", "/f/plain/job", "of a plain user").want(t, 200); a.body != "of a plain user" {
 			t.Errorf("the job answers %q", a.body)
+		}
+		if a := s.order(t, "/f/plain/kit", order{"echoContent": "by socket"}).want(t, 200); decode[kitEcho](t, a.body).Echo != "by socket" {
+			t.Errorf("the function of the contract fdk answers %q", a.body)
 		}
 	}
 	calls()
