@@ -101,7 +101,8 @@ case $(<"$work/result") in
 esac
 ! grep -q '^ *--- SKIP' "$work/out" || fail 'a test was skipped'
 if [ $# = 0 ]; then
-	for test in $(sed -n 's/^func \(Test[A-Z][A-Za-z0-9]*\)(t \*testing.T.*/\1/p' internal/sandbox/*_test.go); do
+	mapfile -t tests < <(sed -n 's/^func \(Test[A-Z][A-Za-z0-9]*\)(t \*testing.T.*/\1/p' internal/sandbox/*_test.go)
+	for test in "${tests[@]}"; do
 		[[ $test =~ ^($elsewhere)$ ]] || grep -q "^--- PASS: $test " "$work/out" || fail "$test has not run"
 	done
 fi
