@@ -184,7 +184,7 @@ func (c *conn) end() {
 
 // read reads the next request as far as it is plain.
 func (c *conn) read() (plain bool, err error) {
-	size := 0
+	var size int
 	for searched := 0; ; {
 		have := c.in[c.r:c.w]
 		if i := bytes.Index(have[searched:], []byte("\r\n\r\n")); i >= 0 {
@@ -202,7 +202,7 @@ func (c *conn) read() (plain bool, err error) {
 	if size > maxHead || !c.head.parse(string(c.in[c.r:c.r+size]), c.server.prefix) {
 		return false, nil
 	}
-	whole, err := c.readBody(size, size+int(c.head.length))
+	whole, err := c.readBody(size + int(c.head.length))
 	if err != nil || !whole {
 		return false, err
 	}
@@ -231,7 +231,7 @@ func mayBecomePlain(have []byte) bool {
 
 // readBody reads on until so many bytes are there; not for long: a body that
 // comes slowly is net/http's, whose handler can read it as it comes.
-func (c *conn) readBody(size, total int) (whole bool, err error) {
+func (c *conn) readBody(total int) (whole bool, err error) {
 	if c.w-c.r >= total {
 		return true, nil
 	}
@@ -272,7 +272,7 @@ func (c *conn) fill() error {
 	if err == nil {
 		err = io.ErrNoProgress
 	}
-	return err //nolint:wrapcheck // it ends the connection, and nobody is told
+	return err
 }
 
 // answer has the handler answer the request that was read; false when the
@@ -348,13 +348,13 @@ func (c *begun) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
-	return c.Conn.Read(p) //nolint:wrapcheck // it stands in for the connection
+	return c.Conn.Read(p)
 }
 
 // CloseWrite is what net/http, and who takes a connection over from it, uses.
 func (c *begun) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite() //nolint:wrapcheck // likewise
+		return w.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }

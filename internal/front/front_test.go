@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
@@ -24,7 +24,7 @@ import (
 func serving(t *testing.T, h http.HandlerFunc) (plain, fronted string) {
 	t.Helper()
 	behind := func() *http.Server {
-		return &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+		return &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
 	}
 	s := behind()
 	plain = listening(t, s.Serve, s.Close)

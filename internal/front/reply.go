@@ -271,7 +271,7 @@ func (w *reply) FlushError() error {
 // SetWriteDeadline bounds how long the caller may take to read the answer.
 func (w *reply) SetWriteDeadline(t time.Time) error {
 	w.timed = true
-	return w.c.nc.SetWriteDeadline(t) //nolint:wrapcheck // it stands in for the connection
+	return w.c.nc.SetWriteDeadline(t)
 }
 
 // finish sends the rest of the answer.

@@ -215,7 +215,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
-	return err //nolint:wrapcheck // it is net/http's, or that of ctx
+	return err
 }
 
 // Close ends everything at once, but does not wait for handlers.

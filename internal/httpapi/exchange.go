@@ -192,13 +192,13 @@ func (c *switched) Read(p []byte) (int, error) {
 	if n := c.early.Buffered(); n > 0 {
 		return c.early.Read(p[:min(len(p), n)]) //nolint:wrapcheck // it stands in for the connection
 	}
-	return c.Conn.Read(p) //nolint:wrapcheck // likewise
+	return c.Conn.Read(p)
 }
 
 // CloseWrite tells the caller that nothing more comes.
 func (c *switched) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite() //nolint:wrapcheck // likewise
+		return w.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }

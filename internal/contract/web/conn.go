@@ -46,7 +46,7 @@ func newConn(nc net.Conn, l *line) *conn {
 // CloseWrite tells the function that nothing more comes.
 func (cn *conn) CloseWrite() error {
 	if w, ok := cn.Conn.(interface{ CloseWrite() error }); ok {
-		return w.CloseWrite() //nolint:wrapcheck // it stands in for the connection
+		return w.CloseWrite()
 	}
 	return errors.ErrUnsupported
 }

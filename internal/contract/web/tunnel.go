@@ -266,5 +266,5 @@ func (t *tunnel) arm(c net.Conn) error {
 	} else if !time.Now().Before(until) {
 		return &idleError{t.limit}
 	}
-	return c.SetReadDeadline(until) //nolint:wrapcheck // the caller says whose fault it is
+	return c.SetReadDeadline(until)
 }
