@@ -49,7 +49,8 @@ type conn struct {
 
 	mu      sync.Mutex
 	phase   phase
-	since   int64         // tick of its beginning
+	fresh   bool          // nothing has come yet
+	since   int64         // tick of the phase's beginning
 	watcher chan struct{} // closed when nobody watches for the caller's leaving; nil when nobody has
 }
 
@@ -63,7 +64,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if err != nil {
 		return nil
 	}
-	c := &conn{server: s, nc: nc, raw: raw, in: make([]byte, inBuffer), since: s.now.Load(), phase: reading}
+	c := &conn{server: s, nc: nc, raw: raw, in: make([]byte, inBuffer), since: s.now.Load(), phase: reading, fresh: true}
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, s.behind) //nolint:forbidigo // a connection begins nothing else
 	ctx = context.WithValue(ctx, http.LocalAddrContextKey, nc.LocalAddr())
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -78,7 +79,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) enter(p phase) {
 	now := c.server.now.Load()
 	c.mu.Lock()
-	c.phase, c.since = p, now
+	c.phase, c.since, c.fresh = p, now, false
 	c.mu.Unlock()
 }
 
@@ -113,7 +114,7 @@ func (c *conn) look(now int64) {
 func (c *conn) endIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.phase == waiting || c.phase == reading {
+	if c.phase == waiting || c.fresh {
 		_ = c.nc.Close()
 	}
 }
@@ -171,6 +172,10 @@ func (c *conn) serve() {
 				c.in = make([]byte, inBuffer)
 			}
 			c.enter(waiting)
+			if c.server.draining.Load() { // endIdle may have come too early
+				c.end()
+				return
+			}
 		} else {
 			c.enter(reading)
 		}
