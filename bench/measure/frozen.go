@@ -51,14 +51,15 @@ func Frozen(ctx context.Context, b *Bench, o FrozenOptions) error {
 			return err
 		}
 	}
+	if err := b.hold(ctx, s, 0, o.Settle); err != nil {
+		return err
+	}
+	// After the rest: the server closes a connection that says nothing at first.
 	conn, err := load.Dial(s.Address)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is under way
-	if err := b.hold(ctx, s, 0, o.Settle); err != nil {
-		return err
-	}
 	for step := range o.Steps {
 		for _, t := range targets[o.Instances*step/o.Steps : o.Instances*(step+1)/o.Steps] {
 			if _, err := ask(conn, t); err != nil {

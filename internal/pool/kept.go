@@ -30,7 +30,7 @@ func (l *line) live() int {
 // missing gives how many instances are to be started now so that enough are
 // kept. mu is held.
 func (l *line) missing() int {
-	if l.kept.want == 0 {
+	if l.kept.want == 0 || l.tooLarge() {
 		return 0
 	}
 	n := l.kept.want - l.live() - l.starting
@@ -109,6 +109,8 @@ func (l *line) state(now time.Time) core.Kept {
 	defer l.mu.Unlock()
 	k := core.Kept{Want: l.kept.want, Ready: min(l.live(), l.kept.want)}
 	switch next := l.kept.backoff.Next(); {
+	case l.tooLarge():
+		k.Problem = core.AsError(l.refusal()).Message
 	case k.Ready < k.Want && l.starved:
 		used, total := l.pool.memory.state()
 		k.Problem = "they wait for memory: " + l.name() + " needs " + l.spec().Memory.String() + " for each, and " +

@@ -101,13 +101,14 @@ func TestKeptInstancesThatDie(t *testing.T) {
 		if n := w.d.starts(); n != 2 {
 			t.Fatalf("%d starts after a death at a good age", n)
 		}
-		for i, pause := range []time.Duration{1, 2, 4, 8} {
+		for i, seconds := range []int{1, 2, 4, 8} {
+			pause := time.Duration(seconds) * time.Second
 			die()
 			k := w.kept(def, 0, "ended by itself after", "exited with code 0")
-			if left := time.Until(k.RetryAt); left > pause*time.Second || left < pause*time.Second-w.d.stopTime {
-				t.Errorf("death %d: the next start is in %s, want about %ds", i+1, left, pause)
+			if left := time.Until(k.RetryAt); left > pause || left < pause-w.d.stopTime {
+				t.Errorf("death %d: the next start is in %s, want about %s", i+1, left, pause)
 			}
-			w.after(pause*time.Second - 2*w.d.stopTime)
+			w.after(pause - 2*w.d.stopTime)
 			if n := w.d.starts(); n != 2+i {
 				t.Errorf("death %d: there are %d starts before the pause is over", i+1, n)
 			}
@@ -250,6 +251,28 @@ func TestKeptInstancesAndMemory(t *testing.T) {
 			t.Error("the caller waits for ever")
 		}
 	})
+}
+
+// What is to be kept and never fits ends nobody's instances.
+func TestKeptInstancesThatNeverFit(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		memory core.Bytes
+		text   string
+	}{{600 * core.MiB, "needs 600MiB of memory and this node has 512MiB"}, {300 * core.MiB, "they wait for memory"}} {
+		inWorld(t, 512*core.MiB, func(w *world) {
+			w.promote(function(1, keeps(2)))
+			w.settled()
+			large := function(2, func(s *core.Spec) { s.Instances.Min, s.Memory = 1, tc.memory })
+			w.promote(large)
+			id := w.idle(function(3, nil))
+			w.after(30 * time.Second)
+			w.kept(large, 0, tc.text)
+			if w.state(id) == "" {
+				t.Error("an idle instance was ended for one that does not fit nevertheless")
+			}
+		})
+	}
 }
 
 // Who comes with the definition of a version that is called no more is served,

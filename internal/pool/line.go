@@ -121,7 +121,7 @@ func (l *line) refusal() error {
 		return errClosing
 	default:
 	}
-	if _, total := l.pool.memory.state(); l.spec().Memory > total {
+	if _, total := l.pool.memory.state(); l.tooLarge() {
 		return core.Unavailable(core.CodeUnavailable, nil,
 			"%s needs %s of memory and this node has %s for all instances: lower its memory or give the server more",
 			l.name(), l.spec().Memory, total)
@@ -133,6 +133,12 @@ func (l *line) refusal() error {
 		}
 	}
 	return nil
+}
+
+// tooLarge reports whether an instance never fits into the node's memory.
+func (l *line) tooLarge() bool {
+	_, total := l.pool.memory.state()
+	return l.spec().Memory > total
 }
 
 // await waits for a waiter's turn. The wait is for an instance that is there;

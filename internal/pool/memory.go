@@ -44,7 +44,7 @@ func (s *shortage) reserves(now time.Time) bool {
 
 // nextTurn gives when memory begins or ceases to be kept next.
 func nextTurn(since, now time.Time) time.Time {
-	return since.Add((now.Sub(since)/turn + 1) * turn)
+	return since.Add(now.Sub(since).Truncate(turn) + turn)
 }
 
 // take reserves memory for the line, or notes that it is short of it. What is
@@ -187,14 +187,17 @@ func (p *Pool) evict() {
 	p.evicting.Lock()
 	defer p.evicting.Unlock()
 	starved, coming := p.memory.short()
+	idle := p.candidates()
+	could := coming
+	for _, c := range idle {
+		could += c.line.spec().Memory
+	}
 	need := -coming
 	for _, l := range starved {
-		need += l.wants()
+		n := l.wants(could)
+		need, could = need+n, could-n
 	}
-	if need <= 0 {
-		return
-	}
-	for _, c := range p.candidates() {
+	for _, c := range idle {
 		if need <= 0 {
 			return
 		}

@@ -57,11 +57,17 @@ func (l *line) wanted() int {
 	return n
 }
 
-// wants gives the memory of the instances that are to be started.
-func (l *line) wants() core.Bytes {
+// wants gives the memory of the instances that are to be started. could is
+// what there may be at once. For a caller more is got ready, since others may
+// end what they do meanwhile; for what is only to be kept it is not worth it.
+func (l *line) wants(could core.Bytes) core.Bytes {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return core.Bytes(max(l.wanted(), 0)) * l.spec().Memory
+	each, n := l.spec().Memory, core.Bytes(max(l.wanted(), 0))
+	if len(l.waiting) == 0 {
+		n = min(n, max(could, 0)/each)
+	}
+	return n * each
 }
 
 // grantFirst makes a grant to the oldest waiter. mu is held.
