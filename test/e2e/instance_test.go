@@ -2,8 +2,11 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,11 +122,42 @@ func TestKeptInstances(t *testing.T) {
 	}
 	s.call(t, "POST", "/f/kept/f/exit", "").problem(t, http.StatusBadGateway, "exit_code")
 	s.kept(t, "kept/f", 2)
-	s.kill()
+	until(t, "they are frozen", patience, func() ([]api.Instance, bool) {
+		list := s.instances(t, "kept")
+		return list, len(list) == 2 && list[0].State == "frozen" && list[1].State == "frozen"
+	})
+	s.kill() // frozen instances do not see it; the next start ends them
 	s = start(t, options{data: s.data})
 	s.kept(t, "kept/f", 2)
+	if n := s.processes(t); n != 2 {
+		t.Errorf("there are %d processes of instances after the restart, want those of 2", n)
+	}
 	s.does(t, "function", "delete", "kept/f")
 	s.noInstance(t, "kept", patience)
+}
+
+// processes counts the processes misbehave in the server's sandboxes.
+func (s *server) processes(t *testing.T) int {
+	t.Helper()
+	own := sha256.Sum256([]byte(filepath.Join(s.data, "sandbox"))) // as the driver names its cgroups
+	seen := map[string]bool{}
+	for _, group := range s.groups(t) {
+		if filepath.Base(group) != hex.EncodeToString(own[:4]) {
+			continue
+		}
+		found, err := filepath.Glob(group + "/s*/cgroup.procs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, procs := range found {
+			for pid := range strings.FieldsSeq(readFile(t, procs)) {
+				if strings.TrimSpace(readFile(t, "/proc/"+pid+"/comm")) == "misbehave" {
+					seen[pid] = true
+				}
+			}
+		}
+	}
+	return len(seen)
 }
 
 // What dies again and again is started again with pauses, and says why.
