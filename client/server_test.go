@@ -124,6 +124,48 @@ func (b *backend) Images(context.Context, core.Principal) ([]core.Image, error) 
 	return []core.Image{{Names: []string{"a:1"}}, {Names: []string{"b:1"}}}, nil
 }
 
+func (b *backend) Image(_ context.Context, _ core.Principal, ref string) (core.Image, error) {
+	if ref != "registry.example/a:1" {
+		return core.Image{}, core.Errorf(core.KindNotFound, core.ReasonImageNotFound, "there is no image %s", ref)
+	}
+	return core.Image{Names: []string{ref}, Digest: "sha256:abc"}, nil
+}
+
+func (b *backend) PullImage(ctx context.Context, p core.Principal, ref string, report func(core.PullProgress)) (core.Image, error) {
+	report(core.PullProgress{Image: ref, Phase: core.PullDownloading, Done: 50, Total: 200})
+	return b.Image(ctx, p, ref)
+}
+
+func (b *backend) RemoveImage(ctx context.Context, p core.Principal, ref string) error {
+	_, err := b.Image(ctx, p, ref)
+	return err
+}
+
+func (b *backend) PruneImages(_ context.Context, _ core.Principal, all bool) (core.Pruned, error) {
+	if !all {
+		return core.Pruned{}, nil
+	}
+	return core.Pruned{Images: []core.Image{{Digest: "sha256:abc"}}, Layers: 1, Bytes: core.MiB}, nil
+}
+
+func (b *backend) Version(_ context.Context, _ core.Principal, app, name string, number int) (core.Definition, error) {
+	if number > 3 {
+		return core.Definition{}, core.NotFound("%s/%s has no version %d", app, name, number)
+	}
+	return core.Definition{Version: core.Version{Number: number, Digest: "sha256:abc"}}, nil
+}
+
+func (b *backend) Versions(_ context.Context, _ core.Principal, _, _ string, page core.Page) ([]core.Version, string, error) {
+	return []core.Version{{Number: 3, Restores: 1}, {Number: 2}}, page.Cursor + "more", nil
+}
+
+func (b *backend) Rollback(_ context.Context, _ core.Principal, r core.Rollback) (core.Definition, error) {
+	if r.IfMatch == `"old"` {
+		return core.Definition{}, core.Conflict("%s/%s has changed", r.App, r.Function)
+	}
+	return core.Definition{Function: core.Function{Version: 4}, Version: core.Version{Number: 4, Restores: r.To}}, nil
+}
+
 func (b *backend) Instances(context.Context, core.Principal) ([]core.Instance, error) {
 	return []core.Instance{{ID: 9, State: core.InstanceHot, Memory: core.MiB}}, nil
 }
@@ -185,7 +227,7 @@ func start(t *testing.T, b *backend, through func(http.Handler) http.Handler) *c
 		t.Fatal(err)
 	}
 	h := httpapi.New(httpapi.Config{
-		Door: door, Invoker: b, Runs: b, Deployer: b, Instances: b,
+		Door: door, Invoker: b, Runs: b, Deployer: b, Images: b, Versions: b, Instances: b,
 		Server: httpapi.Server{Version: "1.2.3", Capabilities: core.Capabilities{Driver: "sandbox"}, StartedAt: born},
 	})
 	var outer http.Handler = h
