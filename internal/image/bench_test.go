@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/dayfly-io/dayfly/internal/image"
+	"github.com/dayfly-io/dayfly/internal/image/registry"
+	"github.com/dayfly-io/dayfly/internal/registrytest"
 )
 
 // mixed is a layer like that of a language runtime: about 250 MB in 14,000
@@ -108,6 +110,32 @@ func BenchmarkLoad(b *testing.B) {
 			}
 			b.ReportMetric(float64(len(l.plain))/float64(len(l.blob)), "ratio")
 		})
+	}
+}
+
+// BenchmarkPull is all of a pull of three layers from a registry on this
+// machine: download, verify, unpack, sync.
+func BenchmarkPull(b *testing.B) {
+	r := registrytest.Start(b, registrytest.Options{})
+	data := mixed(b)
+	var layers []layer
+	for _, text := range []string{"a", "b", "c"} {
+		plain := append(bytes.Clone(data[:len(data)-1024]), tarOf(b, entry{name: "id", body: text})...)
+		layers = append(layers, layer{gzipped(b, plain), ociLayer + "+gzip", plain})
+	}
+	ref := r.Push(b, simple(b, "bench", layers...), "bench:1")
+	b.SetBytes(int64(3 * len(data)))
+	parent := b.TempDir()
+	b.ResetTimer()
+	for i := 0; b.Loop(); i++ {
+		s, err := image.Open(b.Context(), filepath.Join(parent, fmt.Sprint(i)), image.Options{Registries: registry.Options{Keychain: keys{}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		pull(b, s, ref)
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

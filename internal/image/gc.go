@@ -92,10 +92,13 @@ func (s *Store) Prune(ctx context.Context, limits core.ImageLimits, keep func(co
 			out.Images = append(out.Images, image)
 		}
 	}
-	if err := errors.Join(syncDir(s.path(namesDir)), syncDir(s.path(imagesDir))); err != nil {
+	var err error
+	if len(out.Images) > 0 {
+		err = errors.Join(syncDir(s.path(namesDir)), syncDir(s.path(imagesDir)))
+	}
+	if err != nil {
 		return out, fmt.Errorf("removing images: %w", err)
 	}
-	var err error
 	out.Layers, out.Bytes, err = s.removeLayers()
 	return out, errors.Join(err, s.pruneSpool())
 }
