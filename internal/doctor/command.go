@@ -16,11 +16,11 @@ type Options struct {
 	Now                      func() time.Time
 }
 
-// errUnfit is the error of a machine on which no server runs. The exit code is
+// unfitError is the error of a machine on which no server runs. The exit code is
 // that of errors.
-type errUnfit struct{ error }
+type unfitError struct{ error }
 
-func (errUnfit) ExitCode() int { return 1 }
+func (unfitError) ExitCode() int { return 1 }
 
 // Command gives the command "doctor". look is [Look], or what stands in for it
 // in a test.
@@ -50,7 +50,7 @@ The exit code is 0 when a server can run with its default driver, else 1.`,
 				return err
 			}
 			if !report.Fit() {
-				return errUnfit{errors.New("a server does not run on this machine")}
+				return unfitError{errors.New("a server does not run on this machine")}
 			}
 			return nil
 		},

@@ -90,7 +90,7 @@ func tryOverlay() error {
 		}
 	}
 	options := "lowerdir=" + dir + "/lower,upperdir=" + dir + "/upper,workdir=" + dir + "/work,userxattr"
-	return unix.Mount("dayfly", filepath.Join(dir, "root"), "overlay", 0, options) //nolint:wrapcheck // the finding says of what
+	return unix.Mount("dayfly", filepath.Join(dir, "root"), "overlay", 0, options)
 }
 
 // trySeccomp asks for a filter without giving one: a kernel that has them
@@ -100,5 +100,5 @@ func trySeccomp() error {
 	if errors.Is(err, unix.EFAULT) {
 		return nil
 	}
-	return err //nolint:wrapcheck // the finding says of what
+	return err
 }

@@ -57,15 +57,16 @@ func describeOwners(o Owners) (string, error) {
 	if o == (Owners{}) {
 		return "", nil
 	}
-	text := fmt.Sprintf("first %d count %d\n", o.First, o.Count)
+	var text strings.Builder
+	fmt.Fprintf(&text, "first %d count %d\n", o.First, o.Count)
 	for _, name := range []string{"uid_map", "gid_map"} {
 		b, err := os.ReadFile("/proc/self/" + name)
 		if err != nil {
 			return "", fmt.Errorf("opening the image store: %w", err)
 		}
 		for line := range strings.Lines(string(b)) {
-			text += name + " " + strings.Join(strings.Fields(line), " ") + "\n"
+			text.WriteString(name + " " + strings.Join(strings.Fields(line), " ") + "\n")
 		}
 	}
-	return text, nil
+	return text.String(), nil
 }

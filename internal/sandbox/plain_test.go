@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,8 +59,68 @@ func TestAsPlainUser(t *testing.T) {
 				tests += plainNetwork
 			}
 			w.run(t, tests+")$")
+			if w.Tun {
+				w.run(t, "^TestPastaIsReplaced$")
+			}
 		})
 	}
+}
+
+// TestPastaIsReplaced ends the program that is the way out. Root has none.
+func TestPastaIsReplaced(t *testing.T) {
+	t.Parallel()
+	w, _ := plainly()
+	if !w.Tun {
+		f := newFixture(t)
+		if pids := pastas(t); len(pids) > 0 {
+			t.Errorf("a driver with the capabilities %v has started pasta as %v", f.driver.Capabilities().Names(), pids)
+		}
+		return
+	}
+	f := newFixture(t)
+	spec := drivertest.Spec(f.asUser(t, ""), "dial", drivertest.Surroundings.Outside)
+	spec.Network = core.NetworkEgress
+	reaches := func() bool {
+		got := map[string]string{}
+		spec.ID = drivertest.NextID()
+		drivertest.Start(t, f.driver, spec, nil).JSON(&got)
+		return got[drivertest.Surroundings.Outside] == "mayfly"
+	}
+	if !reaches() {
+		t.Fatal("there is no way out")
+	}
+	was := pastas(t)
+	if len(was) != 1 || unix.Kill(was[0], unix.SIGKILL) != nil {
+		t.Fatalf("the processes of pasta are %v, and there should be one to kill", was)
+	}
+	drivertest.Eventually(t, "there is another pasta", func() bool {
+		now := pastas(t)
+		return len(now) == 1 && now[0] != was[0]
+	})
+	drivertest.Eventually(t, "there is a way out again", reaches)
+}
+
+// pastas lists the processes of pasta that this one has started.
+func pastas(t testing.TB) []int {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []int
+	for _, list := range lists {
+		b, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for pid := range strings.FieldsSeq(string(b)) {
+			name, err := os.ReadFile("/proc/" + pid + "/comm")
+			if n, _ := strconv.Atoi(pid); err == nil && strings.HasPrefix(string(name), "pas") { // it is one program with passt
+				out = append(out, n)
+			}
+		}
+	}
+	return out
 }
 
 // TestInADelegatedCgroup runs what the suite has of groups in a child whose
@@ -74,7 +135,7 @@ func (w plainWorld) run(t *testing.T, tests string) {
 	t.Helper()
 	w.Dir = plainDir(t)
 	program := filepath.Join(w.Dir, "misbehave")
-	if err := os.WriteFile(program, drivertest.Program(t), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(program, drivertest.Program(t), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	out, err := w.command(t, "-test.run="+tests, "-test.timeout=6m").CombinedOutput()
@@ -96,7 +157,7 @@ func plainDir(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, plainID, plainID)); err != nil { //nolint:gosec // the way in
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, plainID, plainID)); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -47,12 +47,12 @@ func newPlain(t *testing.T, well bool) plain {
 	for name, text := range map[string]string{
 		"passwd": fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nplain:x:%d:%d::/:/bin/sh\n", plainID, plainID), "subuid": ranges, "subgid": ranges,
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // as it is in /etc
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, err := range []error{
-		os.Chmod(dir, 0o755), //nolint:gosec // the way in
+		os.Chmod(dir, 0o755),
 		unix.Mknod(filepath.Join(dir, "tun"), mode, int(unix.Mkdev(10, 200))), os.Chmod(filepath.Join(dir, "tun"), os.FileMode(mode&0o777)),
 		os.Mkdir(filepath.Join(dir, "home"), 0o755), os.Chown(filepath.Join(dir, "home"), plainID, plainID),
 	} {
@@ -127,7 +127,7 @@ func TestDoctor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := append(append([]string{}, c.prefix...), built("dayfly"), "doctor", "--listen", "127.0.0.1:0")
-			cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the program that is tested
+			cmd := exec.Command(args[0], args[1:]...)
 			cmd.Env = cleanEnv()
 			out, err := cmd.CombinedOutput()
 			if err != nil {

@@ -516,3 +516,37 @@ func FuzzUnpack(f *testing.F) {
 		}
 	})
 }
+
+func TestUnpackGivesFilesToOwners(t *testing.T) {
+	t.Parallel()
+	entries := []tar.Header{
+		{Name: "root", Typeflag: tar.TypeReg, Mode: 0o600}, {Name: "app", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 7, Gid: 9},
+		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "app", Uid: 7, Gid: 9}, {Name: "implied/file", Typeflag: tar.TypeReg, Mode: 0o600},
+	}
+	for _, c := range []struct {
+		owners           layer.Owners
+		root, app, group uint32
+	}{
+		{layer.Owners{}, 0, 7, 9},
+		{layer.Owners{First: 5000, Count: 10}, 5000, 5007, 5009},
+		{layer.Owners{First: 5000, Count: 1}, 5000, 5000, 5000},
+	} {
+		d, _ := box(t)
+		if _, err := layer.Unpack(t.Context(), d, bytes.NewReader(tarOf(t, entries...)), layer.Options{Owners: c.owners}); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string][2]uint32{
+			".": {c.root, c.root}, "root": {c.root, c.root}, "app": {c.app, c.group}, "link": {c.app, c.group}, "implied": {c.root, c.root},
+		} {
+			if st := lstat(t, d, name); st.Uid != want[0] || st.Gid != want[1] {
+				t.Errorf("%+v: %s belongs to %d:%d, want %d", c.owners, name, st.Uid, st.Gid, want)
+			}
+		}
+	}
+	d, _ := box(t)
+	entries[1].Gid = 10
+	_, err := layer.Unpack(t.Context(), d, bytes.NewReader(tarOf(t, entries...)), layer.Options{Owners: layer.Owners{First: 5000, Count: 10}})
+	if core.AsError(err).Code != core.ReasonImageUnsupported || !strings.Contains(err.Error(), "/etc/subuid") {
+		t.Errorf("a group beyond the range: %v", err)
+	}
+}

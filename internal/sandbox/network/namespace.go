@@ -103,7 +103,10 @@ var mayReturn = sync.OnceValue(func() bool {
 // handle opens a route netlink handle in the namespace; the caller closes it.
 func (ns namespace) handle() (*netlink.Handle, error) {
 	var h *netlink.Handle
-	err := ns.do(func() (err error) { h, err = netlink.NewHandle(unix.NETLINK_ROUTE); return err })
+	err := ns.do(func() (err error) {
+		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err //nolint:wrapcheck // said below
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open a route netlink socket: %w", err)
 	}
@@ -114,7 +117,10 @@ func (ns namespace) handle() (*netlink.Handle, error) {
 // closes it with hangUp.
 func (ns namespace) nftables() (*nftables.Conn, error) {
 	var conn *nftables.Conn
-	err := ns.do(func() (err error) { conn, err = nftables.New(nftables.AsLasting()); return err })
+	err := ns.do(func() (err error) {
+		conn, err = nftables.New(nftables.AsLasting())
+		return err //nolint:wrapcheck // said below
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open an nftables netlink socket: %w", err)
 	}

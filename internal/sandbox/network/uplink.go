@@ -162,10 +162,10 @@ func (u *Uplink) run(ctx context.Context, ready func()) error {
 		return fmt.Errorf("mount the namespace at %s: %w", u.path, err)
 	}
 	unmount := sync.OnceValue(func() error { return unix.Unmount(u.path, unix.MNT_DETACH) })
-	defer unmount()
+	defer func() { _ = unmount() }()
 	said := &tail{}
-	cmd := exec.CommandContext(ctx, "pasta", pastaArguments(u.path)...)
-	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH")}
+	cmd := exec.CommandContext(ctx, "pasta", pastaArguments(u.path)...) //nolint:gosec // a path of ours
+	cmd.Dir, cmd.Env = "/", []string{}
 	cmd.Stderr = said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -175,7 +175,7 @@ func (u *Uplink) run(ctx context.Context, ready func()) error {
 	go func() { ended <- cmd.Wait() }()
 	if err := u.await(ctx, ended); err != nil {
 		_ = cmd.Process.Kill()
-		<-ended
+		_ = <-ended
 		return fmt.Errorf("pasta: %w: %s", err, said)
 	}
 	if err := unmount(); err != nil {
@@ -238,7 +238,10 @@ func (u *Uplink) Close() error {
 		return nil
 	}
 	_ = os.Remove(u.path)
-	return u.netns.Close()
+	if err := u.netns.Close(); err != nil {
+		return fmt.Errorf("close the uplink's namespace: %w", err)
+	}
+	return nil
 }
 
 // tail keeps the last that a program has said, without what pasta says of a system without a log.

@@ -324,6 +324,12 @@ func newWorld(t testing.TB) world {
 	} {
 		w.outside.run("ip", strings.Fields(line)...)
 	}
+	// The kernel leaves it to a worker to say that a link is up.
+	for deadline := time.Now().Add(patient); strings.Contains(w.host.run("ip", "-o", "link", "show", "up0"), "NO-CARRIER"); {
+		if time.Now().After(deadline) {
+			t.Fatal("the uplink does not come up")
+		}
+	}
 	// One server for each address: with UDP a server on all of them would answer from the first.
 	for _, address := range []string{outside, farAddress, database} {
 		w.outside.serveEcho(address + ":7")

@@ -91,7 +91,8 @@ func Enter(args []string) error {
 		argv = append(argv, "", "")
 	}
 	argv = append(argv, args...)
-	err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), argv, append(without(os.Environ()), variable+"=started:0")) //nolint:gosec // our own program
+	env := append(without(os.Environ()), variable+"=started:0")        //nolint:forbidigo // it is handed on as it is
+	err = syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), argv, env) //nolint:gosec // our own program
 	return fmt.Errorf("execute the program that enters a user namespace: %w", err)
 }
 
@@ -112,7 +113,7 @@ type Arrival struct {
 // Arrive says how the process came here, and takes the word of it out of the
 // environment. Once in a process it tells something.
 func Arrive() Arrival {
-	word, ok := os.LookupEnv(variable)
+	word, ok := os.LookupEnv(variable) //nolint:forbidigo // word from the program before this one
 	if !ok {
 		return Arrival{}
 	}
