@@ -58,6 +58,7 @@ var needs = map[string]string{
 	"go": "golang-go", "nft": "nftables", "iptables-save": "iptables", "setpriv": "util-linux",
 	"docker-registry": "docker-registry",
 	"pasta":           "passt", "newuidmap": "uidmap",
+	"dockerd": "docker.io",
 }
 
 // runOutside builds what is tested and runs the tests in fresh namespaces.
