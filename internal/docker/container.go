@@ -37,7 +37,7 @@ func (d *Driver) options(spec core.InstanceSpec, image found) client.ContainerCr
 		AutoRemove: true, Init: &init,
 		LogConfig:   container.LogConfig{Type: "none"},
 		NetworkMode: "none", IpcMode: container.IPCModePrivate, CgroupnsMode: container.CgroupnsModePrivate,
-		CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges"}, ReadonlyRootfs: true,
+		CapDrop: []string{"ALL"}, SecurityOpt: []string{"no-new-privileges", "seccomp=" + d.engine.filter}, ReadonlyRootfs: true,
 		ShmSize: memory, Tmpfs: map[string]string{"/tmp": tmpfs("1777", spec.Tmp)},
 		Mounts:     []mount.Mount{{Type: mount.TypeVolume, Source: d.engine.init, Target: initDir, ReadOnly: true, VolumeOptions: &mount.VolumeOptions{NoCopy: true}}},
 		DNS:        []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})},
@@ -47,7 +47,7 @@ func (d *Driver) options(spec core.InstanceSpec, image found) client.ContainerCr
 			Memory: memory, MemorySwap: memory, NanoCPUs: int64(spec.CPU) * 1_000_000, CPUShares: shares(spec.CPUWeight), PidsLimit: &pids,
 			Ulimits: []*container.Ulimit{
 				{Name: "nofile", Soft: int64(spec.Files + initFiles), Hard: int64(spec.Files + initFiles)},
-				{Name: "core"},
+				{Name: "core"}, {Name: "memlock"},
 			},
 		},
 	}

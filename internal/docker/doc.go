@@ -58,8 +58,8 @@
 //
 //   - Those of the interface pool.Driver, held to them by internal/drivertest,
 //     with an engine here and one elsewhere.
-//   - No capability, no new privileges, read-only root, masked paths and system
-//     call filter of the engine's default profile, limits of memory (without
+//   - No capability, no new privileges, read-only root, masked paths of the
+//     engine, the system call filter of sandboxes, limits of memory (without
 //     swap), processor, processes and open files, nothing on the engine's disk.
 //   - Only what has the label of this data directory is ever removed. The label
 //     is a random number, so that servers of other machines may use one engine.

@@ -22,6 +22,16 @@ func TestEngine(t *testing.T) {
 			return drivertest.Harness{Driver: d, Can: d.Capabilities(), Sockets: d, World: drivertest.Surroundings, Load: load(d)}
 		})
 	})
+	for name, test := range map[string]func(*testing.T, string){
+		"Close leaves nothing":                       closesWithoutTrace,
+		"Open leaves alone what is others'":          sweepsOnlyItsOwn,
+		"Open removes what a former server has left": sweepsWhatIsLeft,
+		"the engine is told no secrets":              hidesSecrets,
+		"escapes are refused":                        refusesEscapes,
+		"images are pulled, pinned and removed":      pulls,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, host) })
+	}
 	t.Run("elsewhere", func(t *testing.T) {
 		drivertest.Run(t, func(t *testing.T) drivertest.Harness {
 			d := open(t, far(t, host))

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+	"github.com/moby/profiles/seccomp"
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/netns"
@@ -72,7 +74,11 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{log: o.Log, engine: &engine{api: api, name: "dayfly-" + id, log: o.Log}}
+	filter, err := json.Marshal(seccomp.DefaultProfile())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("write down the profile of system calls: %w", err), api.Close())
+	}
+	d := &Driver{log: o.Log, engine: &engine{api: api, name: "dayfly-" + id, filter: string(filter), log: o.Log}}
 	if err := d.open(ctx, at, id); err != nil {
 		return nil, errors.Join(err, d.Close(ctx))
 	}
@@ -240,10 +246,10 @@ func (d *Driver) live(id core.InstanceID) (*instance, error) {
 	}
 }
 
-// instancesOf counts the instances of an image.
+// instancesOf counts the instances of an image of which something is left.
 func (d *Driver) instancesOf(id string) (n int) {
 	d.instances.Range(func(_, v any) bool {
-		if in, ok := v.(*instance); ok && in.image == id && !in.hasEnded() {
+		if in, ok := v.(*instance); ok && in.image == id && !in.hasGone() {
 			n++
 		}
 		return true

@@ -50,7 +50,10 @@ type engine struct {
 	name string // of all that is ours: dayfly- and the id of the data directory
 	arch string
 	init string // name of the image, and of the volume, that holds init
-	log  *slog.Logger
+	// filter is the profile of system calls. It is that of sandboxes and not the
+	// engine's: older ones let sockets to the machine's hypervisor through.
+	filter string
+	log    *slog.Logger
 }
 
 // dial connects to the engine at a host, "" for DOCKER_HOST or else the usual

@@ -337,6 +337,15 @@ func (in *instance) hasEnded() bool {
 	}
 }
 
+func (in *instance) hasGone() bool {
+	select {
+	case <-in.gone:
+		return true
+	default:
+		return false
+	}
+}
+
 func (in *instance) wasKilled() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -3,12 +3,14 @@ package docker
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 
 	"github.com/dayfly-io/dayfly/internal/core"
@@ -22,13 +24,13 @@ func (i *Images) Remove(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	image := i.describe(res, ref)
-	byDigest := ref == image.Digest || ref == res.ID
-	if byDigest && image.Instances > 0 {
-		return core.Conflict("the image %s is in use by %d instances: stop them first", ref, image.Instances)
+	it := i.describe(res, ref)
+	byDigest := ref == it.Digest || ref == res.ID
+	if byDigest && it.Instances > 0 {
+		return core.Conflict("the image %s is in use by %d instances: stop them first", ref, it.Instances)
 	}
-	if byDigest || len(image.Names) <= 1 && image.Instances == 0 {
-		_, err = i.forget(ctx, res, image.Names)
+	if byDigest || len(it.Names) <= 1 && it.Instances == 0 {
+		_, err = i.forget(ctx, res, it.Names)
 		return err
 	}
 	return i.untag(ctx, ref)
@@ -50,10 +52,16 @@ func (i *Images) forget(ctx context.Context, res client.ImageInspectResult, name
 		return false, nil
 	}
 	// What was pulled by its digest has that for a name.
-	if _, err := i.d.engine.api.ImageRemove(ctx, res.ID, client.ImageRemoveOptions{PruneChildren: true}); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) {
-		return false, fmt.Errorf("remove the image %s from the Docker engine: %w", res.ID, err)
+	_, err := i.d.engine.api.ImageRemove(ctx, res.ID, client.ImageRemoveOptions{PruneChildren: true})
+	switch {
+	case err == nil, errdefs.IsNotFound(err):
+		return true, nil
+	case errdefs.IsConflict(err): // somebody else's container or name: it is still ours too
+		err = core.Conflict("the image %s is in use in the Docker engine: %v", res.ID, err)
+	default:
+		err = fmt.Errorf("remove the image %s from the Docker engine: %w", res.ID, err)
 	}
-	return true, nil
+	return false, errors.Join(err, i.keep(ctx, client.ImageInspectResult{InspectResponse: image.InspectResponse{ID: res.ID}}, nil))
 }
 
 // dropImage forgets what was known of an image.
@@ -93,11 +101,11 @@ func (i *Images) Prune(ctx context.Context, limits core.ImageLimits, keep func(c
 	for _, r := range ours {
 		size += core.Bytes(r.Size)
 	}
-	lastUse := func(image core.Image) time.Time {
-		if image.UsedAt.After(image.LoadedAt) {
-			return image.UsedAt
+	lastUse := func(it core.Image) time.Time {
+		if it.UsedAt.After(it.LoadedAt) {
+			return it.UsedAt
 		}
-		return image.LoadedAt
+		return it.LoadedAt
 	}
 	slices.SortFunc(ours, func(a, b client.ImageInspectResult) int {
 		return cmp.Or(lastUse(i.describe(a, "")).Compare(lastUse(i.describe(b, ""))), strings.Compare(a.ID, b.ID))
@@ -105,15 +113,15 @@ func (i *Images) Prune(ctx context.Context, limits core.ImageLimits, keep func(c
 	var out core.Pruned
 	now := time.Now()
 	for _, r := range ours {
-		image := i.describe(r, "")
-		used := lastUse(image)
+		it := i.describe(r, "")
+		used := lastUse(it)
 		tooOld := !limits.UnusedSince.IsZero() && used.Before(limits.UnusedSince)
 		tooMuch := limits.Space > 0 && size > limits.Space && now.Sub(used) > spaceGrace
-		stays := image.Source == "" && len(image.Names) > 0 && !limits.Named
-		if !tooOld && !tooMuch || stays || image.Instances > 0 || kept(image, r, keep) {
+		stays := it.Source == "" && len(it.Names) > 0 && !limits.Named
+		if !tooOld && !tooMuch || stays || it.Instances > 0 || kept(it, r, keep) {
 			continue
 		}
-		gone, err := i.forget(ctx, r, image.Names)
+		gone, err := i.forget(ctx, r, it.Names)
 		if core.IsKind(err, core.KindConflict) {
 			continue // a container that is not ours has it
 		}
@@ -121,20 +129,20 @@ func (i *Images) Prune(ctx context.Context, limits core.ImageLimits, keep func(c
 			return out, err
 		}
 		if gone {
-			size -= image.Size
-			out.Bytes += image.Size
+			size -= it.Size
+			out.Bytes += it.Size
 			out.Layers += len(r.RootFS.Layers)
-			out.Images = append(out.Images, image)
+			out.Images = append(out.Images, it)
 		}
 	}
 	return out, nil
 }
 
 // kept asks about an image under every digest that a version can have it by.
-func kept(image core.Image, r client.ImageInspectResult, keep func(core.Image) bool) bool {
+func kept(it core.Image, r client.ImageInspectResult, keep func(core.Image) bool) bool {
 	for _, d := range append([]string{"@" + r.ID}, r.RepoDigests...) {
-		_, image.Digest, _ = strings.Cut(d, "@")
-		if keep(image) {
+		_, it.Digest, _ = strings.Cut(d, "@")
+		if keep(it) {
 			return true
 		}
 	}
