@@ -59,6 +59,11 @@ func Cold(ctx context.Context, b *Bench, o ColdOptions) error {
 		return err
 	}
 	defer engines.close(b)
+	ours, err := b.coldInDocker(ctx, engines, hello, o)
+	if err != nil {
+		return err
+	}
+	defer ours.close(b)
 	var variants []*coldVariant
 	for _, network := range []string{api.NetworkEgress, api.NetworkNone} {
 		variants = append(variants,
@@ -78,11 +83,67 @@ func Cold(ctx context.Context, b *Bench, o ColdOptions) error {
 	}
 	for round := range o.Rounds {
 		b.Log.Info("cold", "round", round+1, "of", o.Rounds)
-		if err := b.coldRound(ctx, round, variants, engines, o); err != nil {
+		if err := b.coldRound(ctx, round, variants, ours, engines, o); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// coldDocker is a server of ours with the docker driver, in the engine that is
+// measured beside it.
+type coldDocker struct {
+	server   *rig.Server
+	variants []*coldVariant
+}
+
+// coldInDocker starts it; without an engine there is none.
+func (b *Bench) coldInDocker(ctx context.Context, engines *coldEngines, hello rig.Workload, o ColdOptions) (*coldDocker, error) {
+	d := &coldDocker{}
+	if engines.docker == nil {
+		return d, nil
+	}
+	var err error
+	d.server, err = b.server(ctx, "indocker", []string{"--driver", "docker", "--docker-host", engines.docker.Host}, hello)
+	if err != nil {
+		return nil, err
+	}
+	for _, network := range []string{api.NetworkEgress, api.NetworkNone} {
+		v := &coldVariant{name: "docker driver, " + network, server: d.server, network: network}
+		err := v.deploy(ctx, hello.Name, o.PeerCalls+1)
+		if err == nil {
+			_, err = v.call(ctx) // the first is not measured
+		}
+		if err != nil {
+			b.stop(d.server)
+			return nil, err
+		}
+		d.variants = append(d.variants, v)
+	}
+	return d, nil
+}
+
+// call measures one start of each network.
+func (d *coldDocker) call(ctx context.Context, b *Bench, round int) error {
+	for _, v := range d.variants {
+		values, err := v.call(ctx)
+		if err != nil {
+			return err
+		}
+		if err := b.Out.Sample(round, v.name, values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *coldDocker) close(b *Bench) {
+	for _, v := range d.variants {
+		_ = v.conn.Close() // nothing is under way
+	}
+	if d.server != nil {
+		b.stop(d.server)
+	}
 }
 
 // share gives how many of n fall into a round.
@@ -90,7 +151,7 @@ func share(n, round, rounds int) int { return n*(round+1)/rounds - n*round/round
 
 // coldRound takes turns: one start of each of ours and of the plain process,
 // again and again, then the peers, which leave the machine uneasy.
-func (b *Bench) coldRound(ctx context.Context, round int, variants []*coldVariant, engines *coldEngines, o ColdOptions) error {
+func (b *Bench) coldRound(ctx context.Context, round int, variants []*coldVariant, ours *coldDocker, engines *coldEngines, o ColdOptions) error {
 	if err := sleep(ctx, 300*time.Millisecond); err != nil {
 		return err
 	}
@@ -114,6 +175,9 @@ func (b *Bench) coldRound(ctx context.Context, round int, variants []*coldVarian
 			if err := b.cycle(ctx, round, e); err != nil {
 				return err
 			}
+		}
+		if err := ours.call(ctx, b, round); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -26,11 +26,13 @@ const dockerAPI = "http://docker/v1.41"
 type Docker struct {
 	// Version is the engine's.
 	Version string
-	image   string
-	http    *http.Client
-	cmd     *exec.Cmd
-	log     string
-	groups  map[string]bool // cgroups named docker that were there before
+	// Host is where it is, as DOCKER_HOST names it.
+	Host   string
+	image  string
+	http   *http.Client
+	cmd    *exec.Cmd
+	log    string
+	groups map[string]bool // cgroups named docker that were there before
 }
 
 // StartDocker starts an engine with its data in dir, and loads the image.
@@ -45,7 +47,7 @@ func StartDocker(ctx context.Context, dir, image string, tar []byte, env []strin
 		return nil, fmt.Errorf("make the directory of the engine: %w", err)
 	}
 	socket := filepath.Join(dir, "s")
-	d := &Docker{image: image, log: filepath.Join(dir, "log"), groups: dockerGroups()}
+	d := &Docker{Host: "unix://" + socket, image: image, log: filepath.Join(dir, "log"), groups: dockerGroups()}
 	d.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}

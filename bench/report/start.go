@@ -56,6 +56,7 @@ func cold(s *section) {
 		"first takes as long as the network does.\n" +
 		"- \"cold\" is a server with `--prepared -1`: nothing is made ahead. \"prewarmed\" is the default: four sandboxes per " +
 		"network wait, belonging to no function, and are filled up again within the 100 ms between two calls.\n" +
+		"- \"docker driver\" is the same server with `--driver docker`, in the engine that \"docker run\" is measured in.\n" +
 		"- \"plain fork+exec\" is the same program in no container: most of its time is the start of a Go program. " +
 		"runc and Docker get the limits and filter that a function gets, from an image that is unpacked; Docker by its " +
 		"API (create, start, inspect), runc by its command.\n" +
