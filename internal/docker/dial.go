@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -135,5 +134,3 @@ func socketError(id core.InstanceID, err error) error {
 	}
 	return fmt.Errorf("reach a socket of instance %s: %w", id, err)
 }
-
-var _ syscall.Conn = (*net.UnixConn)(nil) // so that connections are kept

@@ -14,6 +14,8 @@ import (
 
 // TestEngine runs everything that needs a Docker engine on one that it starts:
 // two of them in one network namespace would be in each other's way.
+//
+//nolint:paralleltest // the drivers' own tests are; these take turns on the engine
 func TestEngine(t *testing.T) {
 	host, _ := drivertest.Dockerd(t)
 	t.Run("on this machine", func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -181,7 +182,7 @@ func (e *engine) removeNetwork(ctx context.Context, id string) error {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("remove a network of the Docker engine: %w", err)
 		}
 		res, ierr := e.api.NetworkInspect(ctx, id, client.NetworkInspectOptions{})
 		if ierr != nil {
@@ -202,7 +203,7 @@ func (e *engine) remove(ctx context.Context, id string) error {
 	if errdefs.IsConflict(err) { // the engine is about to, since it has ended
 		return e.awaitRemoval(ctx, id)
 	}
-	return err
+	return fmt.Errorf("remove a container of the Docker engine: %w", err)
 }
 
 // lookAgain is how long to wait for word of a removal before looking whether
@@ -287,10 +288,9 @@ func (e *engine) bringInit(ctx context.Context) error {
 func initArchive(program []byte) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	dir := ""
-	for part := range strings.SplitSeq(strings.TrimPrefix(initDir, "/"), "/") {
-		dir += part + "/"
-		if err := w.WriteHeader(&tar.Header{Name: dir, Mode: 0o755, Typeflag: tar.TypeDir}); err != nil {
+	dir := strings.TrimPrefix(initDir, "/") + "/"
+	for _, d := range []string{path.Dir(strings.TrimSuffix(dir, "/")) + "/", dir} {
+		if err := w.WriteHeader(&tar.Header{Name: d, Mode: 0o755, Typeflag: tar.TypeDir}); err != nil {
 			return nil, fmt.Errorf("pack the init of containers: %w", err)
 		}
 	}

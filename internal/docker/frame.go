@@ -172,10 +172,10 @@ func (d *demux) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if _, err := d.r.Discard(size - keep); err != nil {
-			return 0, err
+			return 0, err //nolint:wrapcheck // a reader's
 		}
 	}
 	n, err := d.r.Read(p[:min(len(p), d.left)])
 	d.left -= n
-	return n, err
+	return n, err //nolint:wrapcheck // a reader's
 }

@@ -251,8 +251,8 @@ func namesOf(r io.Reader) ([]string, error) {
 		}
 		for line := range strings.Lines(l.Stream) {
 			if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "Loaded image"); ok {
-				_, name, _ := strings.Cut(rest, ": ")
-				names = append(names, name)
+				_, loaded, _ := strings.Cut(rest, ": ")
+				names = append(names, loaded)
 			}
 		}
 	}

@@ -105,7 +105,7 @@ func (d *Driver) approach(ctx context.Context, b *box) error {
 		return err
 	}
 	if b.root, err = os.OpenFile(dir+"/root", unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
-		return err
+		return err //nolint:wrapcheck // it names the file
 	}
 	// The number may be that of another process by now, or on another machine:
 	// init was given the instance's id as an argument, and is process 1 of its

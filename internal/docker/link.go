@@ -304,7 +304,7 @@ func (s shutting) Write(p []byte) (int, error) {
 	if err != nil {
 		s.l.shut(s.c)
 	}
-	return n, err
+	return n, err //nolint:wrapcheck // a writer's
 }
 
 func (l *link) close() { _ = l.conn.Close() }

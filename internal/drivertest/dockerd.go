@@ -24,7 +24,7 @@ func Dockerd(t testing.TB, flags ...string) (host string, stop func()) {
 		t.Fatal("dockerd is missing: install the package docker.io")
 	}
 	// Its socket's path may have no more than 108 bytes.
-	dir, err := os.MkdirTemp("", "dayfly-dockerd-")
+	dir, err := os.MkdirTemp("", "dayfly-dockerd-") //nolint:usetesting // t.TempDir is too long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func Dockerd(t testing.TB, flags ...string) (host string, stop func()) {
 		"--host", host, "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 		"--pidfile", filepath.Join(dir, "pid"), "--exec-opt", "native.cgroupdriver=cgroupfs",
 	}
-	cmd := exec.Command(path, append(args, flags...)...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), path, append(args, flags...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,11 @@ func Dockerd(t testing.TB, flags ...string) (host string, stop func()) {
 			t.Fatalf("dockerd has ended:\n%s", text)
 		default:
 		}
-		res, err := client.Get("http://docker/_ping")
+		ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://docker/_ping", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := client.Do(ask)
 		if err != nil {
 			return false
 		}

@@ -2,6 +2,7 @@ package drivertest
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -129,14 +130,14 @@ func ReplaceFile(path, text string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Chmod(0o644), f.Close(), unix.Mount(f.Name(), path, "", unix.MS_BIND, ""))
 }
 
 // serveEcho sends each line back, for as long as the tests run.
 func serveEcho(at string) error {
-	l, err := net.Listen("tcp4", at)
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", at)
 	if err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func serveEcho(at string) error {
 
 // serveDNS answers that every name has the address hostNameIs.
 func serveDNS(at string) error {
-	l, err := net.ListenPacket("udp4", at)
+	l, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp4", at)
 	if err != nil {
 		return err
 	}

@@ -104,17 +104,17 @@ func (w *Doorway) Close() {
 	w.wg.Wait()
 }
 
-// Dial connects a socket that make makes, which says in which namespace, to the
+// Dial connects a socket of those that socket makes, which says in which namespace, to the
 // first of the addresses on which something listens; invalid ones are passed
 // over. The error is ECONNREFUSED while nothing listens on any.
-func Dial(ctx context.Context, addrs []netip.Addr, port uint16, make func(family int) (int, error)) (net.Conn, error) {
+func Dial(ctx context.Context, addrs []netip.Addr, port uint16, socket func(family int) (int, error)) (net.Conn, error) {
 	var err error = unix.ECONNREFUSED
 	for _, a := range addrs {
 		if !a.IsValid() {
 			continue
 		}
 		var c net.Conn
-		if c, err = dial(ctx, netip.AddrPortFrom(a, port), make); err == nil {
+		if c, err = dial(ctx, netip.AddrPortFrom(a, port), socket); err == nil {
 			return c, nil
 		}
 		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.EAFNOSUPPORT) {
@@ -125,12 +125,12 @@ func Dial(ctx context.Context, addrs []netip.Addr, port uint16, make func(family
 	return nil, err
 }
 
-func dial(ctx context.Context, to netip.AddrPort, make func(family int) (int, error)) (net.Conn, error) {
+func dial(ctx context.Context, to netip.AddrPort, socket func(family int) (int, error)) (net.Conn, error) {
 	family, addr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port()), Addr: [4]byte(to.Addr().AsSlice())})
 	if to.Addr().Is6() {
 		family, addr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
 	}
-	fd, err := make(family)
+	fd, err := socket(family)
 	if err != nil {
 		return nil, err
 	}
