@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/dayfly-io/dayfly/internal/sandbox/network"
+	"github.com/dayfly-io/dayfly/internal/netns"
 )
 
 // tryAll tries what needs a namespace, each on a thread that takes what it made
@@ -29,7 +29,7 @@ func (f *Facts) tryAll() {
 // away calls fn on a thread in namespaces of its own.
 func away(namespaces int, fn func() error) error {
 	done := make(chan error)
-	go network.OnThread(func() {
+	go netns.OnThread(func() {
 		err := unix.Unshare(namespaces)
 		if err == nil {
 			err = fn()

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -43,14 +42,16 @@ type answer struct {
 
 // New makes a doorway, which Close takes down.
 func New() (*Doorway, error) {
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, fmt.Errorf("open the network namespace of the server: %w", err)
-	}
 	w := &Doorway{asks: make(chan ask), stop: make(chan struct{})}
-	w.wg.Go(func() {
-		// Never unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
+	ready := make(chan error)
+	w.wg.Add(1)
+	go OnThread(func() {
+		defer w.wg.Done()
+		home, err := emptyHome()
+		ready <- err
+		if err != nil {
+			return
+		}
 		defer func() { _ = home.Close() }()
 		for {
 			select {
@@ -62,7 +63,25 @@ func New() (*Doorway, error) {
 			}
 		}
 	})
+	if err := <-ready; err != nil {
+		w.wg.Wait()
+		return nil, err
+	}
 	return w, nil
+}
+
+// emptyHome moves the thread into a network namespace of its own, and gives
+// that: between two visits a thread has to be somewhere, and who is root of a
+// user namespace only may not go back to the machine's own network.
+func emptyHome() (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("make a network namespace: %w", err)
+	}
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, fmt.Errorf("open a network namespace: %w", err)
+	}
+	return home, nil
 }
 
 func socketIn(netns, home, family int) (int, error) {

@@ -18,7 +18,7 @@
 //     starts the function's process, reaps and reports.
 //   - spawner: the small process that clones inits, children of the server.
 //   - pump: moves what an instance prints to its streams.
-//   - doorway: the thread that makes sockets inside the instances' networks.
+//   - doorway: the thread that makes sockets inside the instances' networks (package netns).
 //   - detached: an instance that outlives the server. The next one, with the
 //     same directory, adopts it.
 //

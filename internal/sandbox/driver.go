@@ -18,6 +18,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/image"
+	"github.com/dayfly-io/dayfly/internal/netns"
 	"github.com/dayfly-io/dayfly/internal/sandbox/network"
 	"github.com/dayfly-io/dayfly/internal/sandbox/seccomp"
 	"github.com/dayfly-io/dayfly/internal/sandbox/userns"
@@ -60,7 +61,7 @@ type Driver struct {
 	wayOut   core.Shortcoming
 	notice   string
 	allowed  []directory
-	doorway  *doorway
+	doorway  *netns.Doorway
 	slots    slots
 	shelves  map[core.Network]*shelf
 	starting sync.WaitGroup // calls of Start under way
@@ -141,7 +142,7 @@ func (d *Driver) open(ctx context.Context, allowed []core.HostDirectory) error {
 		kept[groupName(r.Slot)] = true
 	}
 	d.cgroups.sweep(func(name string) bool { return kept[name] })
-	if d.doorway, err = newDoorway(); err != nil {
+	if d.doorway, err = netns.New(); err != nil {
 		return err
 	}
 	if d.spawner, err = newSpawner(); err != nil {
@@ -264,7 +265,7 @@ func (d *Driver) Close(ctx context.Context) error {
 	d.keeping.Wait()
 	stay := d.endAll()
 	if d.doorway != nil {
-		d.doorway.close()
+		d.doorway.Close()
 	}
 	if d.spawner != nil {
 		d.spawner.close()

@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/dayfly-io/dayfly/internal/netns"
 )
 
 // ownNamespace is the network namespace of the calling thread. It is not /proc/self: that is the process's first
@@ -58,7 +60,7 @@ func (ns namespace) do(fn func() error) error {
 // network it came with. A thread is spent on each call.
 func (ns namespace) doAway(fn func() error) error {
 	done := make(chan error)
-	go OnThread(func() {
+	go netns.OnThread(func() {
 		if err := unix.Setns(int(ns), unix.CLONE_NEWNET); err != nil {
 			done <- fmt.Errorf("enter network namespace (descriptor %d): %w", ns, err)
 			return
@@ -68,28 +70,11 @@ func (ns namespace) doAway(fn func() error) error {
 	return <-done
 }
 
-// OnThread calls fn on a thread that ends when fn returns, so that fn may move it into namespaces for good; with it ends
-// the goroutine, which is to be one of its own (go OnThread). The thread is never the process's first thread: that one does not end, and is what others take for the process.
-func OnThread(fn func()) {
-	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
-		fn()
-		runtime.Goexit() // locked: the thread ends with the goroutine
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		OnThread(fn) // this one's thread is not the first: that is held here
-	}()
-	<-done
-	runtime.UnlockOSThread()
-}
-
 // mayReturn reports whether a thread that has left the network namespace of the process can enter it again. It takes
 // the right that it takes to enter it once more while one is in it.
 var mayReturn = sync.OnceValue(func() bool {
 	done := make(chan error)
-	go OnThread(func() {
+	go netns.OnThread(func() {
 		home, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Setns(home, unix.CLONE_NEWNET)

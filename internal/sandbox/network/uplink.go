@@ -17,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/dayfly-io/dayfly/internal/netns"
 )
 
 // tapName is the link by which packets leave an uplink's namespace.
@@ -101,7 +103,7 @@ func (u *Uplink) open(ctx context.Context) error {
 func makeNamespace() (*os.File, error) {
 	var f *os.File
 	done := make(chan error)
-	go OnThread(func() {
+	go netns.OnThread(func() {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
 			f, err = os.Open(ownNamespace)
