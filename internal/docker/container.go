@@ -108,6 +108,10 @@ func (d *Driver) process(spec core.InstanceSpec, image core.ImageConfig) (proces
 		return p, core.Errorf(core.KindInvalid, core.ReasonImageUnsupported,
 			"the image of %s/%s has neither entrypoint nor cmd: set command", spec.App, spec.Function)
 	}
+	if len(spec.Mounts) > 0 || spec.Root.Writable > 0 {
+		return p, core.Errorf(core.KindNotImplemented, core.CodeNotImplemented,
+			"%s/%s wants mounts or a writable root, which the driver docker does not have: leave them out", spec.App, spec.Function)
+	}
 	if spec.Memory < minMemory {
 		return p, &core.Error{
 			Kind: core.KindFunction, Code: core.ReasonOOMKilled,

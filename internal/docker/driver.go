@@ -99,9 +99,6 @@ func (d *Driver) open(ctx context.Context, at, id string) error {
 	if err := d.engine.bringInit(ctx); err != nil {
 		return err
 	}
-	if d.doorway, err = netns.New(); err != nil {
-		return err
-	}
 	if err := d.prove(ctx, at); err != nil {
 		return err
 	}
@@ -138,6 +135,11 @@ func (d *Driver) prove(ctx context.Context, at string) error {
 	case os.Geteuid() != 0:
 		d.far = "the server does not run as root"
 	default:
+		d.doorway, err = netns.New()
+		if err != nil {
+			d.far = "the server cannot enter network namespaces (" + err.Error() + ")"
+			return nil
+		}
 		if err := d.approach(ctx, c); err != nil {
 			d.far = "the processes of the engine at " + at + " are not in sight (" + err.Error() + ")"
 			return nil

@@ -484,6 +484,18 @@ func (in *instance) askEngine(ctx context.Context) (core.Usage, bool) {
 	}, true
 }
 
+// pauseTries is how often more it is tried to pause a container.
+const pauseTries = 3
+
+func (in *instance) pause(ctx context.Context, on bool) (err error) {
+	if on {
+		_, err = in.driver.engine.api.ContainerPause(ctx, in.box.id, client.ContainerPauseOptions{})
+	} else {
+		_, err = in.driver.engine.api.ContainerUnpause(ctx, in.box.id, client.ContainerUnpauseOptions{})
+	}
+	return err //nolint:wrapcheck // the caller's
+}
+
 // setFrozen pauses the container or lets it go on.
 func (in *instance) setFrozen(ctx context.Context, on bool) error {
 	in.mu.Lock()
@@ -495,11 +507,10 @@ func (in *instance) setFrozen(ctx context.Context, on bool) error {
 		return nil
 	}
 	ctx = context.WithoutCancel(ctx) // the engine would do it nevertheless
-	var err error
-	if on {
-		_, err = in.driver.engine.api.ContainerPause(ctx, in.box.id, client.ContainerPauseOptions{})
-	} else {
-		_, err = in.driver.engine.api.ContainerUnpause(ctx, in.box.id, client.ContainerUnpauseOptions{})
+	err := in.pause(ctx, on)
+	// runc gives up on a process that is busy with the freezer of cgroup v1.
+	for try := 0; err != nil && try < pauseTries && !in.hasEnded(); try++ {
+		err = in.pause(ctx, on)
 	}
 	if in.hasEnded() {
 		return gone(in.spec.ID)
