@@ -34,7 +34,7 @@ func (s *server) exchanged(t *testing.T, sent string, most int) (answers []*http
 // Requests that one server may take for one and another for two, or for
 // something else than the door saw. None of them reaches a function as
 // anything but the one request that the server took it for.
-func TestRequestSmuggling(t *testing.T) {
+func TestRequestSmuggling(t *testing.T) { //nolint:tparallel // what all of them left is looked at in the end
 	t.Parallel()
 	s := shared.get(t)
 	s.create(t, "smuggle", "f", "web")
