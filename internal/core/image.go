@@ -100,8 +100,9 @@ func (p PullProgress) String() string {
 		return fmt.Sprintf("image unpack, %d of %d layers", p.LayersDone, p.Layers)
 	case PullDownloading:
 		return fmt.Sprintf("image pull %d %%", p.Percent())
+	default:
+		return "image pull, asking the registry"
 	}
-	return "image pull, asking the registry"
 }
 
 // Left gives how long the download still takes at its present rate; 0 when

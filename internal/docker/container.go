@@ -47,7 +47,8 @@ func (d *Driver) options(spec core.InstanceSpec, image found) client.ContainerCr
 			Memory: memory, MemorySwap: memory, NanoCPUs: int64(spec.CPU) * 1_000_000, CPUShares: shares(spec.CPUWeight), PidsLimit: &pids,
 			Ulimits: []*container.Ulimit{
 				{Name: "nofile", Soft: int64(spec.Files + initFiles), Hard: int64(spec.Files + initFiles)},
-				{Name: "core"}, {Name: "memlock"},
+				{Name: "core"},
+				{Name: "memlock"},
 			},
 		},
 	}

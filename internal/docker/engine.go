@@ -98,8 +98,8 @@ func Find(ctx context.Context, host string) (version string, err error) {
 // dataID gives what tells this data directory from others that use the same
 // engine, also from other machines. It is made once.
 func dataID(dir string) (string, error) {
-	path := filepath.Join(dir, "id")
-	b, err := os.ReadFile(path)
+	file := filepath.Join(dir, "id")
+	b, err := os.ReadFile(file)
 	if err == nil && len(b) == 16 {
 		return string(b), nil
 	}
@@ -109,10 +109,10 @@ func dataID(dir string) (string, error) {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails
 	id := hex.EncodeToString(random[:])
-	if err := os.WriteFile(path+".new", []byte(id), 0o600); err != nil {
+	if err := os.WriteFile(file+".new", []byte(id), 0o600); err != nil {
 		return "", fmt.Errorf("write the id of the data directory: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(file+".new", file); err != nil {
 		return "", fmt.Errorf("write the id of the data directory: %w", err)
 	}
 	return id, nil

@@ -520,8 +520,10 @@ func FuzzUnpack(f *testing.F) {
 func TestUnpackGivesFilesToOwners(t *testing.T) {
 	t.Parallel()
 	entries := []tar.Header{
-		{Name: "root", Typeflag: tar.TypeReg, Mode: 0o600}, {Name: "app", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 7, Gid: 9},
-		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "app", Uid: 7, Gid: 9}, {Name: "implied/file", Typeflag: tar.TypeReg, Mode: 0o600},
+		{Name: "root", Typeflag: tar.TypeReg, Mode: 0o600},
+		{Name: "app", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 7, Gid: 9},
+		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "app", Uid: 7, Gid: 9},
+		{Name: "implied/file", Typeflag: tar.TypeReg, Mode: 0o600},
 	}
 	for _, c := range []struct {
 		owners           layer.Owners

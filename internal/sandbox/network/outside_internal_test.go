@@ -1,4 +1,4 @@
-package network //nolint:testpackage // it tests the inside
+package network
 
 import (
 	"slices"

@@ -149,9 +149,9 @@ func (u *Uplink) keep(ctx context.Context, first chan<- error) {
 
 // pastaArguments let everything out that the table lets through, but not to the host's loopback by way of the gateway,
 // and nothing in. The namespace is set up at once: nothing in it asks for an address.
-func pastaArguments(netns string) []string {
+func pastaArguments(space string) []string {
 	return []string{
-		"--netns", netns, "--netns-only", "--foreground", "--quiet", "--ipv4-only", "--config-net", "--ns-ifname", tapName,
+		"--netns", space, "--netns-only", "--foreground", "--quiet", "--ipv4-only", "--config-net", "--ns-ifname", tapName,
 		"--no-map-gw", "--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none",
 		"--no-netns-quit", "--no-dhcp", "--no-ndp", "--no-ra", "--no-dhcpv6",
 	}
@@ -177,7 +177,7 @@ func (u *Uplink) run(ctx context.Context, ready func()) error {
 	go func() { ended <- cmd.Wait() }()
 	if err := u.await(ctx, ended); err != nil {
 		_ = cmd.Process.Kill()
-		_ = <-ended
+		_ = <-ended //nolint:staticcheck // it was killed, and says so
 		return fmt.Errorf("pasta: %w: %s", err, said)
 	}
 	if err := unmount(); err != nil {
