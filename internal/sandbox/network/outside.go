@@ -84,8 +84,10 @@ func merge(all []span) []span {
 	return out
 }
 
+// hostSet names the set. Its number is one of its transaction alone; the library would count them for all connections,
+// without a lock.
 func hostSet(t *nftables.Table) *nftables.Set {
-	return &nftables.Set{Table: t, Name: setHost, KeyType: nftables.TypeIPAddr, Interval: true}
+	return &nftables.Set{Table: t, Name: setHost, ID: 1, KeyType: nftables.TypeIPAddr, Interval: true}
 }
 
 func elements(spans []span) []nftables.SetElement {
