@@ -50,7 +50,7 @@ func begin() error {
 		return err
 	}
 	if _, err := fmt.Fprintf(result, "exit %d\n", code); err != nil {
-		return err
+		return fmt.Errorf("tell how the tests ended: %w", err)
 	}
 	// What is still in the serial port is lost with the machine.
 	if err := unix.IoctlSetInt(int(result.Fd()), unix.TCSBRK, 1); err != nil {
@@ -101,7 +101,7 @@ func enterDisk() error {
 
 func mount(source, target, kind string) error {
 	if err := os.MkdirAll(target, 0o755); err != nil {
-		return err
+		return fmt.Errorf("mount %s: %w", target, err)
 	}
 	if err := unix.Mount(source, target, kind, 0, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", target, err)
@@ -120,7 +120,7 @@ func mountAll() error {
 func port(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open a serial port: %w", err)
 	}
 	mode, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {

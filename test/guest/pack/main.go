@@ -70,7 +70,7 @@ func closure(dir string, names []string) ([]string, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("look for modules: %w", err)
 	}
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("%s has no modules (*.ko)", dir)
@@ -107,7 +107,7 @@ func closure(dir string, names []string) ([]string, error) {
 func depends(path string) ([]string, error) {
 	f, err := elf.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the module %s: %w", path, err)
 	}
 	defer func() { _ = f.Close() }()
 	section := f.Section(".modinfo")
