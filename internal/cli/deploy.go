@@ -134,9 +134,18 @@ func (d *deployment) run(ctx context.Context) ([]api.Function, error) {
 		if err != nil {
 			return done, err
 		}
+		d.sayUnresolved(f)
 		done = append(done, f)
 	}
 	return done, nil
+}
+
+// sayUnresolved tells of a function whose image is yet to be found: it may
+// have been misspelt.
+func (s *session) sayUnresolved(f api.Function) {
+	if f.Unresolved {
+		s.chat("The image %s is not on the server, and its registry was not asked or does not answer: the first call of %s/%s looks for it.", f.Image, f.App, f.Name)
+	}
 }
 
 // pullAll has the server pull the images that are not built, if that was

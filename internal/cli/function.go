@@ -70,6 +70,7 @@ new versions.`,
 			return s.printJSON(f)
 		}
 		s.chat("Created %s/%s, version %d.", f.App, f.Name, f.Version)
+		s.sayUnresolved(f)
 		return s.printRows([][]string{{c.FunctionURL(f.App, f.Name)}})
 	}
 	return cmd

@@ -37,7 +37,7 @@ func TestEveryRouteOfTheAPI(t *testing.T) {
 	if !strings.HasPrefix(document.OpenAPI, "3.1") {
 		t.Errorf("the document is of OpenAPI %q", document.OpenAPI)
 	}
-	fill := strings.NewReplacer("{app}", "routes", "{function}", "f", "{run}", id, "{path}", "hello")
+	fill := strings.NewReplacer("{app}", "routes", "{function}", "f", "{run}", id, "{path}", "hello", "{image}", "misbehave:1", "{version}", "1")
 	asked := 0
 	for path, methods := range document.Paths {
 		if methods["get"] == nil {
