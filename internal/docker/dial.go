@@ -26,7 +26,7 @@ func (d *Driver) Dial(ctx context.Context, id core.InstanceID, port int) (net.Co
 	var c net.Conn
 	if d.local {
 		addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), in.box.address, netip.IPv6Loopback()}
-		c, err = netns.Dial(ctx, addrs, uint16(port), func(family int) (int, error) { return in.socket(ctx, family) })
+		c, err = netns.Dial(ctx, addrs, uint16(port), &in.spares, func(family int) (int, error) { return in.socket(ctx, family) })
 	} else {
 		c, err = in.carried(ctx, port)
 	}

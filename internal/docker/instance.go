@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dayfly-io/dayfly/internal/core"
+	"github.com/dayfly-io/dayfly/internal/netns"
 	"github.com/dayfly-io/dayfly/internal/socket"
 )
 
@@ -43,6 +44,7 @@ type instance struct {
 	box     *box
 	sockets *socket.Dir
 	streams sync.WaitGroup // what writes stdout and stderr
+	spares  netns.Spares   // while nothing listens in it
 
 	ended chan struct{} // closed when the process has ended and its output is through
 	gone  chan struct{} // closed when nothing of it is left
@@ -268,6 +270,7 @@ func (in *instance) watch(ctx context.Context, d *Driver) {
 	in.mu.Lock()
 	in.released = true
 	in.mu.Unlock()
+	in.spares.Close()
 	if in.sockets != nil {
 		_ = in.sockets.Close()
 	}

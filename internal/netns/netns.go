@@ -123,41 +123,60 @@ func (w *Doorway) Close() {
 	w.wg.Wait()
 }
 
-// Dial connects a socket of those that socket makes, which says in which namespace, to the
-// first of the addresses on which something listens; invalid ones are passed
-// over. The error is ECONNREFUSED while nothing listens on any.
-func Dial(ctx context.Context, addrs []netip.Addr, port uint16, socket func(family int) (int, error)) (net.Conn, error) {
-	var err error = unix.ECONNREFUSED
+// Dial connects a socket to the first of the addresses on which something
+// listens; invalid ones are passed over. Sockets are those of spares, else
+// those that socket makes, which says in which namespace. The error is
+// ECONNREFUSED while nothing listens on any.
+func Dial(ctx context.Context, addrs []netip.Addr, port uint16, spares *Spares, socket func(family int) (int, error)) (net.Conn, error) {
 	for _, a := range addrs {
 		if !a.IsValid() {
 			continue
 		}
-		var c net.Conn
-		if c, err = dial(ctx, netip.AddrPortFrom(a, port), socket); err == nil {
+		c, err := dial(ctx, netip.AddrPortFrom(a, port), spares, socket)
+		if err == nil {
+			spares.drop()
 			return c, nil
 		}
-		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EADDRNOTAVAIL) && !errors.Is(err, unix.EAFNOSUPPORT) {
+		if !isNobody(err) {
 			return nil, err
 		}
-		err = unix.ECONNREFUSED
 	}
-	return nil, err
+	return nil, unix.ECONNREFUSED
 }
 
-func dial(ctx context.Context, to netip.AddrPort, socket func(family int) (int, error)) (net.Conn, error) {
+// isNobody reports whether an error tells that nothing listens at an address.
+func isNobody(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)
+}
+
+func dial(ctx context.Context, to netip.AddrPort, spares *Spares, socket func(family int) (int, error)) (net.Conn, error) {
 	family, addr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port()), Addr: [4]byte(to.Addr().AsSlice())})
 	if to.Addr().Is6() {
 		family, addr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
 	}
-	fd, err := socket(family)
+	fd, spare := spares.take(family)
+	if !spare {
+		var err error
+		if fd, err = socket(family); err != nil {
+			return nil, err
+		}
+	}
+	err := connect(ctx, fd, addr)
+	if spare && errors.Is(err, unix.ECONNABORTED) {
+		// The kernel tells so that the attempt before has come to nothing, if
+		// that was not there at once. Now the socket is as new.
+		err = connect(ctx, fd, addr)
+	}
 	if err != nil {
+		if isNobody(err) {
+			spares.keep(family, fd)
+		} else {
+			_ = unix.Close(fd)
+		}
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "instance")
 	defer func() { _ = f.Close() }() // FileConn makes a copy
-	if err := connect(ctx, fd, addr); err != nil {
-		return nil, err
-	}
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("take over a socket: %w", err)

@@ -56,7 +56,7 @@ func TestDial(t *testing.T) {
 	defer w.Close()
 	addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), {}, netip.IPv6Loopback()}
 	dial := func(ctx context.Context, fd int, port uint16) (net.Conn, error) {
-		return netns.Dial(ctx, addrs, port, func(family int) (int, error) { return w.Socket(ctx, fd, family) })
+		return netns.Dial(ctx, addrs, port, new(netns.Spares), func(family int) (int, error) { return w.Socket(ctx, fd, family) })
 	}
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0", ":0"} {
 		fd, port := inside(t, address)
@@ -86,4 +86,73 @@ func TestDial(t *testing.T) {
 	if _, err := w.Socket(t.Context(), 0, unix.AF_INET); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Close the error is %v", err)
 	}
+}
+
+// Who waits for a listener steps inside once for each family, and leaves no
+// socket behind, however it ends.
+func TestSparesAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	fd, port := inside(t, "127.0.0.1:0")
+	w, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	var made []int
+	spares := new(netns.Spares)
+	dial := func(port uint16) (net.Conn, error) {
+		addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.AddrFrom4([4]byte{127, 0, 0, 2}), netip.IPv6Loopback()}
+		return netns.Dial(t.Context(), addrs, port, spares, func(family int) (int, error) {
+			s, err := w.Socket(t.Context(), fd, family)
+			made = append(made, s)
+			return s, err
+		})
+	}
+	for range 20 {
+		if _, err := dial(1); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Fatalf("where nothing listens the error is %v", err)
+		}
+	}
+	if len(made) != 2 {
+		t.Errorf("%d sockets were made for two families", len(made))
+	}
+	for range 2 { // the second finds no spare
+		c, err := dial(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		_ = c.Close()
+	}
+	if len(made) != 3 {
+		t.Errorf("%d sockets were made; once somebody listens none is kept", len(made))
+	}
+	_, _ = dial(1)
+	spares.Close()
+	if _, err := dial(1); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("after Close the error is %v", err)
+	}
+	for _, s := range made {
+		// A number that is used again since is of another kind or place.
+		if cookie, err := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err == nil && cookie == cookieOf(t, w, fd) {
+			t.Errorf("the socket %d is still open", s)
+		}
+	}
+}
+
+// cookieOf gives the kernel's mark of a network namespace.
+func cookieOf(t *testing.T, w *netns.Doorway, fd int) uint64 {
+	t.Helper()
+	s, err := w.Socket(t.Context(), fd, unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(s) }()
+	cookie, err := unix.GetsockoptUint64(s, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cookie
 }

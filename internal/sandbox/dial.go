@@ -22,7 +22,7 @@ func (d *Driver) Dial(ctx context.Context, id core.InstanceID, port int) (net.Co
 		return nil, err
 	}
 	addrs := []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), in.box.link.Address, netip.IPv6Loopback()}
-	c, err := netns.Dial(ctx, addrs, uint16(port), func(family int) (int, error) { return d.socket(ctx, in, family) })
+	c, err := netns.Dial(ctx, addrs, uint16(port), &in.spares, func(family int) (int, error) { return d.socket(ctx, in, family) })
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d of instance %s: %w", port, id, err)
 	}

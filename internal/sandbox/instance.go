@@ -15,6 +15,7 @@ import (
 
 	"github.com/dayfly-io/dayfly/internal/core"
 	"github.com/dayfly-io/dayfly/internal/image"
+	"github.com/dayfly-io/dayfly/internal/netns"
 	"github.com/dayfly-io/dayfly/internal/socket"
 )
 
@@ -30,6 +31,8 @@ type instance struct {
 
 	death  *os.File // of an adopted one that lives: readable when init has ended
 	pinned bool     // the image is held for it
+
+	spares netns.Spares // while nothing listens in it
 
 	ended chan struct{} // closed when the process has ended and its output is through
 	gone  chan struct{} // closed when nothing of it is left
@@ -289,6 +292,7 @@ func (in *instance) part(d *Driver) {
 }
 
 func (in *instance) close() {
+	in.spares.Close()
 	if in.death != nil {
 		_ = in.death.Close()
 	}
