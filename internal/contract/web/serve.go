@@ -40,6 +40,10 @@ type exchange struct {
 	reused   bool // cn had served before
 	wrote    int  // bytes of out that went into cn
 	uploaded bool // an upload has been started
+	// broken is set when the answer failed while the caller was there. What
+	// ends its context after that is our own making an end of its body: net/http
+	// takes a read that gives up for a caller that left.
+	broken   bool
 	reusable bool // cn may serve again
 
 	in        []byte // what came of the answer: in[r:w] has not been used yet
@@ -224,6 +228,7 @@ func (x *exchange) exchange(ctx context.Context) error {
 		}
 	}
 	x.cleared = nil
+	x.broken = err != nil && ctx.Err() == nil
 	sendErr := u.stop(err == nil)
 	x.bytesIn = u.sent
 	if sendErr == nil {
@@ -295,7 +300,7 @@ func (x *exchange) blame(ctx context.Context, err error, o *core.Outcome) {
 		x.timedOut(err, o)
 		return
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !x.broken {
 		cancelled(ctx, o)
 		return
 	}
