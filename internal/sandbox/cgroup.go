@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -235,13 +236,7 @@ func (g *group) limit(l limits) error {
 		}
 	}
 	if l.cpu != g.limits.cpu && g.c.enforces("cpu") {
-		quota := strconv.FormatInt(max(int64(l.cpu)*cpuPeriod/1000, 1000), 10)
-		dir, v2 := g.c.dir("cpu", g.name)
-		file := filepath.Join(dir, "cpu.cfs_quota_us")
-		if v2 {
-			file, quota = filepath.Join(dir, "cpu.max"), quota+" "+strconv.Itoa(cpuPeriod)
-		}
-		if err := put(file, quota); err != nil {
+		if err := g.limitCPU(l.cpu); err != nil {
 			return err
 		}
 	}
@@ -259,6 +254,25 @@ func (g *group) limit(l limits) error {
 	}
 	g.limits = l
 	return nil
+}
+
+// limitCPU sets the quota of processor time. Who may use all that the machine
+// has gets none: the kernel would count at each switch of a process, to find
+// nothing.
+func (g *group) limitCPU(cpu core.CPU) error {
+	dir, v2 := g.c.dir("cpu", g.name)
+	file, none := filepath.Join(dir, "cpu.cfs_quota_us"), "-1"
+	if v2 {
+		file, none = filepath.Join(dir, "cpu.max"), "max"
+	}
+	if int(cpu) >= runtime.NumCPU()*1000 {
+		return put(file, none)
+	}
+	quota := strconv.FormatInt(max(int64(cpu)*cpuPeriod/1000, 1000), 10)
+	if v2 {
+		quota += " " + strconv.Itoa(cpuPeriod)
+	}
+	return put(file, quota)
 }
 
 // weigh sets the share of the processors beside other groups. The shares of
