@@ -14,6 +14,8 @@ const (
 	coldP99      = 25
 	prewarmedP50 = 4
 	cycleRate    = 200 // per second
+	// fasterThanDocker is the ratio of the medians of both drivers.
+	fasterThanDocker = 20
 )
 
 func msText(v float64) string {
@@ -36,6 +38,11 @@ func cold(s *section) {
 		p50 = result.Quantile(s.Values("prewarmed, "+network, first), 0.5)
 		s.goal(p50 <= prewarmedP50, "cold start in a prepared sandbox, network "+network+", p50", msText(p50)+" ms",
 			fmt.Sprintf("at most %d ms", prewarmedP50))
+		if docker := s.Values("docker driver, "+network, first); len(docker) > 0 {
+			times := result.Quantile(docker, 0.5) / result.Quantile(v, 0.5)
+			s.goal(times >= fasterThanDocker, "cold start, nothing prepared, network "+network+", against the docker driver, p50",
+				fmt.Sprintf("%.0f times faster", times), fmt.Sprintf("at least %d times", fasterThanDocker))
+		}
 	}
 	s.say("From before the request is written to a connection that is kept, until the first byte of the answer, one " +
 		"caller, milliseconds; for the others from the decision to start the program until the first byte of its answer.\n\n")
