@@ -111,8 +111,21 @@ dayfly run show "$(last_run wordcount)"
 dayfly run show "$(last_run hello)"
 answers 'greeting again' run logs "$(last_run hello)"
 
-say "What is live now."
-dayfly instance list
+say "A new version, what it changed, and back again."
+cp -r examples "$tmp/changed"
+sed -i 's/^  hello:/&\n    env: {GREETING: Hei}/' "$tmp/changed/dayfly.yaml"
+"$program" deploy "$tmp/changed" >/dev/null 2>&1
+dayfly version diff examples/hello || [ $? = 8 ] # it says that there is a difference
+answers 'back to version 1, as version 3' function rollback examples/hello
+dayfly version list examples/hello
+
+say "What is live now: an idle instance is frozen, and thaws when it is called."
+answers '"Hello, once more!"' invoke examples/hello -d '{"name":"once more"}'
+for _ in $(seq 100); do
+	! "$program" instance list | grep -q frozen || break
+	sleep 0.05
+done
+answers frozen instance list
 
 say "Stop."
 stop_server || { echo "demo: the server stopped with status $?" >&2; exit 1; }
